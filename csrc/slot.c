@@ -1,0 +1,37 @@
+#include "slot.h"
+
+int ms_resolve(const uint8_t *entry, size_t entry_bytes, const ms_shape_rule *rule, ms_slot *slot)
+{
+    memset(slot, 0, sizeof *slot);
+    if (entry_bytes < MS_ENTRY_BYTES)
+        return -1;
+    if (entry[0] == MS_FAILURE) {
+        slot->status = MS_FAILURE;
+        return 0;
+    }
+    uint32_t itemsize = ms_itemsize(entry[1]);
+    uint32_t ndim = entry[2];
+    if (entry[0] != MS_TENSOR || itemsize == 0 || ndim > MS_MAX_DIMS)
+        return -1;
+    uint64_t page = ms_load64(entry + 32);
+    uint64_t bytes = ms_load32(entry + 44);
+    uint64_t elements = 1;
+    for (uint32_t i = 0; i < ndim; i++)
+        if ((elements *= ms_load32(entry + 48 + 4 * i)) > UINT32_MAX)
+            return -1;
+    if (bytes == 0 || bytes != elements * itemsize || page > rule->file_bytes / rule->page_bytes)
+        return -1;
+    uint64_t offset = page * rule->page_bytes + MS_PAGE_HEADER + ms_load32(entry + 40);
+    if (offset + bytes > rule->file_bytes || rule->row_elements == 0 || elements % rule->row_elements != 0)
+        return -1;
+    uint64_t length = elements / rule->row_elements;
+    if (!rule->ragged && length != 1)
+        return -1;
+    slot->offset = offset;
+    slot->bytes = (uint32_t)bytes;
+    slot->length = (uint32_t)length;
+    slot->dtype = entry[1];
+    slot->status = MS_TENSOR;
+    slot->flags = entry[3];
+    return 0;
+}

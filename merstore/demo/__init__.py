@@ -1,0 +1,1 @@
+"""`python -m merstore.demo` (or `make demo`): the main job from clips to batches, on any machine."""

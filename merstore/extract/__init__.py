@@ -1,0 +1,1 @@
+"""From a clip to a feature: finding clips, decoding, sampling rules, encoders. Knows no store."""

@@ -1,0 +1,364 @@
+"""Folders of ``.npy`` files into a store.
+
+A tree is imported in two passes. The first reads every header, which settles what the view is:
+its dtype by majority, its shape ``(D,)`` or ``(T, D)`` where all are alike, ``(None, D)`` where
+they are not. The second reads the arrays and puts them, in order of name, so that a new view is
+one sorted append. Both run in threads, a bounded number of bytes ahead of the writer.
+
+Whatever is wrong with a file concerns that file: it is left out, with the reason, and nothing else
+is affected. An import that was interrupted goes on where it was when it is started again.
+"""
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Self, TypeVar
+
+import numpy as np
+
+from merstore.errors import InvalidKey, InvalidTensor, MerstoreError
+from merstore.interop.npy import Array, NpyHeader, read_array, read_header
+from merstore.interop.trees import Tree
+from merstore.store.store import Store
+from merstore.store.view import View
+
+__all__ = ["ImportReport", "Progress", "Refused", "ViewImport", "import_tree"]
+
+Progress = Callable[[int, int, int], None]
+"""Called with files done, files in all, bytes of payload done."""
+
+Shape = tuple[int | None, ...]
+
+
+class Refused(NamedTuple):
+    """A file that was left out."""
+
+    name: str
+    path: str
+    reason: str
+
+
+@dataclass
+class ViewImport:
+    """What became of one tree. `bytes` is the payload imported; `notes` counts conversions.
+
+    `problem` says why nothing at all of the tree was imported, where that is so.
+    """
+
+    view: str
+    folder: str | None
+    imported: int = 0
+    skipped: int = 0
+    refused: list[Refused] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
+    bytes: int = 0
+    seconds: float = 0.0
+    problem: str | None = None
+
+
+@dataclass
+class ImportReport:
+    """What became of all trees, in their order."""
+
+    views: list[ViewImport] = field(default_factory=list)
+
+    @property
+    def imported(self) -> int:
+        """Files put into the store."""
+        return sum(view.imported for view in self.views)
+
+    @property
+    def skipped(self) -> int:
+        """Files whose samples were there already, of the same dtype and shape."""
+        return sum(view.skipped for view in self.views)
+
+    @property
+    def refused(self) -> list[Refused]:
+        """Files left out."""
+        return [refused for view in self.views for refused in view.refused]
+
+    @property
+    def problems(self) -> list[tuple[str, str]]:
+        """Views of which nothing was imported, and why."""
+        return [(view.view, view.problem) for view in self.views if view.problem is not None]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of payload put into the store."""
+        return sum(view.bytes for view in self.views)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of it all."""
+        return sum(view.seconds for view in self.views)
+
+
+def import_tree(
+    store: Store,
+    trees: Iterable[Tree],
+    *,
+    jobs: int = 4,
+    nonfinite: str = "refuse",
+    replace: bool = False,
+    progress: Progress | None = None,
+) -> ImportReport:
+    """Put the files of `trees` (see `merstore.interop.trees.discover`) into `store`.
+
+    Each tree becomes a view, or adds to the one that an earlier import made; its folder's name
+    becomes the view's alias. Arrays keep dtype, shape and every bit; in a view of another dtype, or
+    as a vector ``(D,)`` in a view of ``(None, D)``, they are stored as they are. Samples that the
+    view has already, with the file's dtype and shape, are skipped without reading them; where those
+    differ, the file is refused. `replace` puts every file again instead. `nonfinite` is the rule
+    for NaN and Inf of the views that are made: ``"refuse"`` or ``"flag"``. `jobs` threads read.
+
+    What is wrong with a file or a tree is in the report. Raises what a store raises where it cannot
+    be written to (ReadOnlyStore, StoreFull, ...). What was committed by then, or by Ctrl-C, stays.
+    """
+    trees = list(trees)
+    report = ImportReport()
+    with _Readers(jobs) as readers:
+        meter = _Meter(progress, sum(len(tree.files) for tree in trees))
+        for tree in trees:
+            done = ViewImport(tree.view, tree.folder)
+            report.views.append(done)
+            start = time.perf_counter()
+            _ViewImporter(store, tree, readers, meter, done).run(nonfinite, replace)
+            done.seconds = time.perf_counter() - start
+    return report
+
+
+class _ViewImporter:
+    def __init__(
+        self, store: Store, tree: Tree, readers: "_Readers", meter: "_Meter", done: ViewImport
+    ) -> None:
+        self.store = store
+        self.tree = tree
+        self.readers = readers
+        self.meter = meter
+        self.done = done
+
+    def run(self, nonfinite: str, replace: bool) -> None:
+        headers = self._scan()
+        if not headers:
+            return
+        try:
+            view = self._view(headers.values(), nonfinite)
+        except MerstoreError as error:
+            self.done.problem = str(error)
+            self.meter.add(len(headers), 0)
+            return
+        if not replace:
+            self._leave_out_present(view, headers)
+        self._put(view, headers)
+
+    def _scan(self) -> dict[str, NpyHeader]:
+        """The header of every file that has one worth importing."""
+        headers = {}
+        chunks = _chunks(self.tree.files, lambda name: 256, files=512)
+        for results in self.readers.map(self._read_headers, chunks):
+            for name, header in results:
+                if isinstance(header, str):
+                    self._refuse(name, header)
+                    self.meter.add(1, 0)
+                else:
+                    headers[name] = header
+        return headers
+
+    def _read_headers(self, names: Sequence[str]) -> list[tuple[str, NpyHeader | str]]:
+        return [(name, self._read_header(name)) for name in names]
+
+    def _read_header(self, name: str) -> NpyHeader | str:
+        path = self.tree.path(name)
+        try:
+            header = read_header(path)
+        except (InvalidTensor, OSError) as error:
+            return str(error)
+        if header.nbytes == 0:
+            return f"{path}: holds nothing (shape {header.shape}): compute it again, or remove it"
+        return header
+
+    def _view(self, headers: Iterable[NpyHeader], nonfinite: str) -> View:
+        """The view of this tree: the one that is there, or a new one."""
+        folder = {"folder": self.tree.folder} if self.tree.folder is not None else {}
+        spec = {"imported": {"layout": self.tree.layout, **folder}}
+        if self.tree.view in self.store:
+            return self.store.view(self.tree.view, spec)
+        dtype, shape = _settle(headers)
+        return self.store.create_view(
+            self.tree.view,
+            dtype=dtype,
+            shape=shape,
+            spec=spec,
+            alias=self.tree.folder,
+            nonfinite=nonfinite,
+        )
+
+    def _leave_out_present(self, view: View, headers: dict[str, NpyHeader]) -> None:
+        for name in view:
+            header = headers.pop(name, None)
+            if header is None:
+                continue
+            stored = view[name]
+            if (stored.dtype, stored.shape) == (header.dtype, header.shape):
+                self.done.skipped += 1
+            else:
+                self._refuse(
+                    name,
+                    f"{self.tree.path(name)}: holds {header.dtype} {header.shape}, and the store "
+                    f"has {stored.dtype} {stored.shape} of this sample: import with replace",
+                )
+            self.meter.add(1, 0)
+
+    def _put(self, view: View, headers: dict[str, NpyHeader]) -> None:
+        chunks = _chunks(headers, lambda name: headers[name].nbytes, files=64)
+        with self.store.writer() as writer:
+            for results in self.readers.map(self._read_arrays, chunks):
+                put = 0
+                for name, array, notes in results:
+                    if isinstance(array, str):
+                        self._refuse(name, array)
+                        continue
+                    try:
+                        writer.put(view, name, array, as_stored=True)
+                    except (InvalidTensor, InvalidKey) as error:
+                        self._refuse(name, str(error))
+                        continue
+                    self.done.imported += 1
+                    self.done.notes.update(notes)
+                    put += array.nbytes
+                self.done.bytes += put
+                self.meter.add(len(results), put)
+
+    def _read_arrays(self, names: Sequence[str]) -> list[tuple[str, Array | str, tuple[str, ...]]]:
+        results: list[tuple[str, Array | str, tuple[str, ...]]] = []
+        for name in names:
+            try:
+                array, notes = read_array(self.tree.path(name))
+            except (InvalidTensor, OSError) as error:
+                results.append((name, str(error), ()))
+            else:
+                results.append((name, array, notes))
+        return results
+
+    def _refuse(self, name: str, reason: str) -> None:
+        self.done.refused.append(Refused(name, self.tree.path(name), reason))
+
+
+def _settle(headers: Iterable[NpyHeader]) -> tuple[np.dtype[Any], Shape]:
+    """The dtype and shape of a view for these arrays; the few that do not fit it are refused later.
+
+    The dtype is that of the most. Of the shapes, those that agree with the most in all but the
+    first dimension count, a vector ``(D,)`` as one row of a ``(T, D)``: if they are all the same
+    that is the shape, otherwise the first dimension is None.
+    """
+    kinds = Counter((header.dtype, header.shape) for header in headers)
+    dtypes: Counter[np.dtype[Any]] = Counter()
+    rows: Counter[tuple[int, ...]] = Counter()
+    for (dtype, shape), count in kinds.items():
+        dtypes[dtype] += count
+        rows[_row(shape)] += count
+    row = max(rows, key=lambda row: (rows[row], row))
+    shapes = {shape for _, shape in kinds if _row(shape) == row}
+    dtype = max(dtypes, key=lambda dtype: (dtypes[dtype], dtype.name))
+    return dtype, shapes.pop() if len(shapes) == 1 else (None, *row)
+
+
+def _row(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return shape if len(shape) == 1 else shape[1:]
+
+
+# --- reading ahead -------------------------------------------------------------------------------
+
+Result = TypeVar("Result")
+Chunk = tuple[list[str], int]  # names, and their bytes
+
+_CHUNK_BYTES = 1 << 20
+_AHEAD_BYTES = 64 << 20
+_AHEAD_CHUNKS = 256
+
+# A file read slower than this was not in the page cache.
+_WARM_SECONDS_PER_FILE = 60e-6
+_WARM_SECONDS_PER_BYTE = 1e-9
+
+
+def _chunks(names: Iterable[str], size: Callable[[str], int], files: int) -> Iterator[Chunk]:
+    chunk: list[str] = []
+    total = 0
+    for name in names:
+        chunk.append(name)
+        total += size(name)
+        if len(chunk) == files or total >= _CHUNK_BYTES:
+            yield chunk, total
+            chunk, total = [], 0
+    if chunk:
+        yield chunk, total
+
+
+class _Readers:
+    """Threads that read chunks of files ahead, in order.
+
+    Files that are in the page cache are read by one thread: more would only take turns at the
+    interpreter lock, at half the speed. Where the disk has to be waited for, all of them wait.
+    """
+
+    def __init__(self, jobs: int) -> None:
+        self._one = ThreadPoolExecutor(1, "merstore-read")
+        self._many = ThreadPoolExecutor(max(1, jobs), "merstore-read")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pool in (self._one, self._many):
+            pool.shutdown(cancel_futures=True)
+
+    def map(
+        self, read: Callable[[Sequence[str]], Result], chunks: Iterable[Chunk]
+    ) -> Iterator[Result]:
+        """`read` of each chunk's names, in order of the chunks."""
+
+        def timed(names: Sequence[str], nbytes: int) -> tuple[Result, bool]:
+            start = time.perf_counter()
+            result = read(names)
+            seconds = time.perf_counter() - start
+            warm = len(names) * _WARM_SECONDS_PER_FILE + nbytes * _WARM_SECONDS_PER_BYTE
+            return result, seconds < warm
+
+        ahead: deque[tuple[Future[tuple[Result, bool]], int]] = deque()
+        ahead_bytes = 0
+        is_warm: bool | None = None  # not known before the first chunk is there
+        try:
+            for names, nbytes in chunks:
+                pool = self._many if is_warm is False else self._one
+                ahead.append((pool.submit(timed, names, nbytes), nbytes))
+                ahead_bytes += nbytes
+                while ahead and (
+                    is_warm is None or ahead_bytes > _AHEAD_BYTES or len(ahead) > _AHEAD_CHUNKS
+                ):
+                    future, size = ahead.popleft()
+                    ahead_bytes -= size
+                    result, is_warm = future.result()
+                    yield result
+            for future, _ in ahead:
+                yield future.result()[0]
+        finally:
+            for future, _ in ahead:
+                future.cancel()
+
+
+class _Meter:
+    """Adds up what is done and tells the callback."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self._progress = progress
+        self._total = total
+        self._files = 0
+        self._bytes = 0
+
+    def add(self, files: int, nbytes: int) -> None:
+        self._files += files
+        self._bytes += nbytes
+        if self._progress is not None:
+            self._progress(self._files, self._total, self._bytes)

@@ -1,0 +1,119 @@
+"""``compact``: the store written anew into a file of its own, which then takes the old one's place."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from merstore import _core
+from merstore.errors import CorruptEntry, StoreBusy, StoreFull
+from merstore.store import filesystem
+from merstore.store.entry import unpack
+from merstore.store.environment import Environment, Snapshot, alone, beside
+from merstore.store.record import ViewRecord
+from merstore.store.writer import Writer
+
+FOLDER = "compact.tmp"
+
+
+def compact(environment: Environment, progress: Callable[[int, int], None] | None) -> None:
+    """Needs the store alone: no other process, no other Store or array of this one. Killed at any moment, it leaves the old file or the new one."""
+    path = environment.path
+    with alone(environment), _exclusive(path):
+        target = path / FOLDER
+        shutil.rmtree(target, ignore_errors=True)
+        try:
+            source = beside(path)
+            try:
+                snapshot = source.snapshot()
+                needed = _copied_bytes(snapshot)
+                if filesystem.free_bytes(path) < needed * 1.05 + (1 << 20):
+                    raise StoreFull(f"{path}: compaction needs {needed:,} bytes of free disk for the second copy")
+                target.mkdir()
+                fresh = Environment(target, create=True, durability="full", map_size=None)
+                try:
+                    _copy(snapshot, fresh, progress)
+                finally:
+                    fresh.shut()
+                snapshot.close()
+            finally:
+                source.shut()
+            # The new file is synced. Its name changes hands at once; the lock file, which knows the old one's transactions, goes.
+            os.replace(target / "data.mdb", path / "data.mdb")
+            (path / "lock.mdb").unlink(missing_ok=True)
+            _sync_directory(path)
+        finally:
+            shutil.rmtree(target, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _exclusive(path: Path) -> Iterator[None]:
+    """The lock that LMDB takes to see whether it is the first to open a store: held, others wait in their opening."""
+    with open(path / "lock.mdb", "a+b") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 0, os.SEEK_SET)
+        except OSError:
+            raise StoreBusy(f"{path} is open in another process: compact when nobody uses it") from None
+        yield
+
+
+def _copied_bytes(snapshot: Snapshot) -> int:
+    return sum(ViewRecord.unpack(key.decode(), value).bytes for key, value in snapshot.scan(b"views"))
+
+
+def _copy(snapshot: Snapshot, fresh: Environment, progress: Callable[[int, int], None] | None) -> None:
+    total, done = _copied_bytes(snapshot), 0
+    records = {key.decode(): ViewRecord.unpack(key.decode(), value) for key, value in snapshot.scan(b"views")}
+    with fresh.transaction() as txn:
+        for key, value in snapshot.scan(b"meta"):
+            if not key.startswith((b"canary", b"dead/", b"last_txn", b"durability")):
+                txn.put(key, value, db=fresh.databases[b"meta"])
+        for key, value in snapshot.scan(b"runs"):
+            txn.put(key, value, db=fresh.databases[b"runs"])
+        for path, record in records.items():
+            empty = ViewRecord.unpack(path, record.pack())
+            empty.entries = empty.bytes = empty.blocks = empty.next_block = 0
+            empty.last = None
+            empty.moves += 1
+            txn.put(path.encode(), empty.pack(), db=fresh.databases[b"views"])
+    # by view number: index and blocks are then written in the order of their keys
+    for path, record in sorted(records.items(), key=lambda item: item[1].number):
+        with Writer(fresh, lambda: None, 64 << 20, 1e9) as writer:
+            for key, value in snapshot.scan(b"index", record.prefix):
+                entry = unpack(value)
+                if entry is None:
+                    continue
+                data = _payload(snapshot, path, record, key, value)
+                writer.copy(record, path, key, entry, data)
+                done += entry.nbytes
+                if progress:
+                    progress(done, total)
+        with fresh.transaction() as txn:
+            for key, value in snapshot.scan(b"index", record.prefix):
+                if value[:1] == bytes([_core.FAILURE]):
+                    txn.put(record.prefix + key, value, db=fresh.databases[b"index"])
+
+
+def _payload(snapshot: Snapshot, path: str, record: ViewRecord, key: bytes, value: bytes) -> memoryview:
+    entry = unpack(value)
+    assert entry is not None
+    env = snapshot.environment
+    pages = snapshot.pages(record.number)
+    page = entry.page if pages is None else pages.get(entry.block, -1)
+    offset = page * env.page_bytes + 16 + entry.offset
+    if page < 0 or offset + entry.nbytes > env.committed_bytes():
+        raise CorruptEntry(
+            f"{path}/{key.decode()}: its locator points outside the file, so compaction stopped and changed nothing; "
+            "delete the entry (`merstore verify` lists all such), then compact"
+        )
+    return memoryview(env.map.payload(offset, entry.nbytes, snapshot))
+
+
+def _sync_directory(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,107 @@
+"""Leases: the claim that keeps two processes from computing the same entry twice. A lease expires, and ends with its process."""
+
+import json
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from merstore import _core
+from merstore.store.entry import unpack_failure
+from merstore.store.keys import sample_key
+from merstore.store.view import View
+
+SECONDS = 300.0
+
+
+class Claim(NamedTuple):
+    """What became of the names asked for: ours to compute, computed meanwhile, or being computed by somebody else."""
+
+    mine: list[str]
+    done: list[str]
+    busy: list[str]
+
+
+class Owner:
+    """One filler's identity in leases."""
+
+    def __init__(self) -> None:
+        self.fields = {"owner": uuid.uuid4().hex, "host": socket.gethostname(), "boot": _boot(), "pid": os.getpid(), "started": _started(os.getpid())}
+
+    def claim(self, view: View, names: Iterable[str], retry: Iterable[str] = (), seconds: float = SECONDS) -> Claim:
+        """Claim names for ``seconds``, in one transaction. A failure record counts as done unless its kind is in ``retry``."""
+        env = view.store.environment
+        prefix = view.record.prefix
+        retry = set(retry)
+        claim = Claim([], [], [])
+        value = json.dumps(self.fields | {"deadline": time.time() + seconds}).encode()
+        with env.transaction() as txn:
+            index, leases = env.databases[b"index"], env.databases[b"leases"]
+            for name in names:
+                key = prefix + sample_key(name)
+                entry = txn.get(key, db=index)
+                if entry is not None and not _again(bytes(entry), retry):
+                    claim.done.append(name)
+                    continue
+                lease = txn.get(key, db=leases)
+                if lease is not None and self._holds(bytes(lease)):
+                    claim.busy.append(name)
+                    continue
+                txn.put(key, value, db=leases)
+                claim.mine.append(name)
+        return claim
+
+    def release(self, view: View, names: Iterable[str]) -> None:
+        """Give up leases of ours (those of committed entries are gone already)."""
+        env = view.store.environment
+        prefix = view.record.prefix
+        with env.transaction() as txn:
+            leases = env.databases[b"leases"]
+            for name in names:
+                key = prefix + sample_key(name)
+                lease = txn.get(key, db=leases)
+                if lease is not None and json.loads(bytes(lease))["owner"] == self.fields["owner"]:
+                    txn.delete(key, db=leases)
+
+    def _holds(self, value: bytes) -> bool:
+        """Whether a lease still keeps us away: not ours, not over, and its process not known to be gone."""
+        try:
+            lease: dict[str, Any] = json.loads(value)
+            if lease["owner"] == self.fields["owner"]:
+                return False
+            remaining = lease["deadline"] - time.time()
+            # a clock that was set back would make a lease endless
+            if not 0 < remaining <= 2 * SECONDS:
+                return False
+            here = lease["host"] == self.fields["host"] and lease["boot"] == self.fields["boot"]
+            return not (here and _started(lease["pid"]) != lease["started"])
+        except (ValueError, KeyError, TypeError):
+            return False
+
+
+def _again(value: bytes, retry: set[str]) -> bool:
+    """Whether an index entry is a failure that is to be tried again."""
+    if value[0] == _core.TENSOR or not retry:
+        return False
+    failure = unpack_failure("", value)
+    return failure is None or failure.kind in retry or "all" in retry
+
+
+@cache
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> str | None:
+    """When a process of this machine started, in its clock's ticks; None if there is none. Tells a process from a later one of the same number."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return None
