@@ -1,4 +1,5 @@
-"""Every error that merstore raises on purpose. Each message names the key or file and says what to do.
+"""Every error that merstore raises on purpose. Each message names the key or file and says what to
+do.
 
 All are picklable as they are: the arguments of the constructor are the arguments of the exception.
 """
@@ -24,7 +25,9 @@ class StoreExists(MerstoreError):
 
 
 class ReadOnlyStore(MerstoreError):
-    """A write through a store that was opened with mode ``"r"``, or lies where nothing can be written."""
+    """A write through a store that was opened with mode ``"r"``, or lies where nothing can be
+    written.
+    """
 
 
 class StoreBusy(MerstoreError):

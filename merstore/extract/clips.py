@@ -25,7 +25,7 @@ class Clips(Mapping[str, Path]):
     """Sample names, in the order of their UTF-8 bytes, and the file of each; immutable, picklable.
 
     A sample is named after its file, without the last suffix. A file need not exist: that is for
-    whoever reads it to say, so that a listed clip that is gone ends as a failure and not as nothing.
+    whoever reads it to say, so that a listed clip that is gone ends as a failure, not as nothing.
     """
 
     def __init__(self, files: Mapping[str, Path]) -> None:
@@ -50,14 +50,15 @@ class Clips(Mapping[str, Path]):
             raise MerstoreError(f"{folder}: {what}; name the folder that holds the clips")
         files = _scan(folder)
         if not files:
-            raise MerstoreError(f"{folder}: no clips in it, nor in folders <name>/<name>.* below it")
+            raise MerstoreError(f"{folder}: no clips in it, nor below it as <name>/<name>.*")
         return cls(files)
 
     @classmethod
     def from_list(cls, file: str | Path, root: str | Path | None = None) -> "Clips":
-        """The clips that a text file lists: one to a line, or a table's column ``name`` or ``names``.
+        """The clips that a text file lists, one to a line or in a table's column ``name``.
 
-        A table (comma or tab between the cells) is known by its first line. An entry is a path,
+        A table is known by its first line, which has a cell ``name`` or ``names`` between commas or
+        tabs. An entry is a path,
         relative to `root` (by default the folder of the list), or a sample name, whose video is
         looked for in `root` with every suffix of a video, and in ``<name>/``.
 

@@ -1,4 +1,4 @@
-"""A small vision encoder with random weights, to try the machinery on where no real one is at hand."""
+"""A small vision encoder with random weights, to try things on where no real one is at hand."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ README = """\
 # A randomly initialised encoder
 
 Nobody trained this model: its weights are random numbers (seed {seed}), so its features mean
-nothing. It has the layout of a {kind} checkpoint and exists to try merstore without downloading one.
+nothing. It is laid out like a {kind} checkpoint, to try merstore without downloading one.
 """
 
 # What openai/clip-vit-* and facebook/dinov2-* have in their preprocessor_config.json.
@@ -38,12 +38,14 @@ _STEPS = {
 
 
 def make_random_encoder(folder: str | Path, seed: int = 0, kind: str = "clip") -> Path:
-    """Writes a model of `kind` (``"clip"`` or ``"dinov2"``), 64 wide, into `folder`; returns the folder.
+    """Writes a model 64 wide into `folder`, which it returns; `kind` is ``clip`` or ``dinov2``.
 
-    The weights follow from `seed`. A README.md in the folder says what it is.
+    The weights follow from `seed`. A README.md beside them says what they are.
     """
     import torch
     from transformers import CLIPConfig, CLIPModel, Dinov2Config, Dinov2Model
+
+    from merstore.extract.vision import quiet
 
     folder = Path(folder)
     tower = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -54,14 +56,14 @@ def make_random_encoder(folder: str | Path, seed: int = 0, kind: str = "clip") -
             text = tower | {"intermediate_size": 64, "vocab_size": 64, "max_position_embeddings": 8}
             text |= {"bos_token_id": 62, "eos_token_id": 63}
             vision = picture | {"intermediate_size": 128}
-            model = CLIPModel(
-                CLIPConfig(text_config=text, vision_config=vision, projection_dim=64)
-            )
+            config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=64)
+            model = CLIPModel(config)
         elif kind == "dinov2":
             model = Dinov2Model(Dinov2Config(**picture, mlp_ratio=2))
         else:
             raise ValueError(f"a random encoder is of the kind clip or dinov2, not {kind}")
-    model.save_pretrained(folder)
+    with quiet():
+        model.save_pretrained(folder)
     preprocessor = json.dumps(_STEPS | _PREPROCESSORS[kind], indent=2) + "\n"
     (folder / "preprocessor_config.json").write_text(preprocessor, encoding="utf-8")
     (folder / "README.md").write_text(README.format(seed=seed, kind=kind), encoding="utf-8")

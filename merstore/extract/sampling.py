@@ -4,11 +4,11 @@ import math
 
 
 def uniform(n_frames: int, n: int) -> list[int]:
-    """Frame numbers spread evenly from the first frame on: the `uniform` rule of AffectGPT, exactly.
+    """Frame numbers spread evenly from the first frame on: AffectGPT's `uniform` rule, exactly.
 
     With k = min(n, n_frames), they are the whole parts of 0, s, 2s, … below `n_frames`, where
-    s = n_frames / k, and the last one again until there are n. So the last frame of a longer clip is
-    never taken, and of a clip with fewer than n frames every frame is, in order.
+    s = n_frames / k, and the last one again until there are n. So the last frame of a longer clip
+    is never taken, and of a clip with fewer than n frames every frame is, in order.
 
     The published rule counts in floating point, and so does this one: where rounding makes the
     last multiple fall just below `n_frames`, there is one number more than asked for (n = 7 with

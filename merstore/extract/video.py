@@ -1,13 +1,13 @@
-"""Reads the frames of a clip: all of it is decoded and checked, the frames that a rule chooses are kept.
+"""Reads the frames of a clip: decodes and checks all of it, keeps those that a rule chooses.
 
-PyAV decodes, decord does not, though AffectGPT's features were made with decord: the pixels that
-PyAV and FFmpeg's scaler give here equal decord's bit for bit wherever decord returns the right frame
-(tests/extract/test_video_shared.py). But decord jumps to the frames asked for, and then returns
-others or broken ones, without an error, for healthy clips: H.264 with intra refresh, in AVI and in
-MPEG-TS, MPEG-4 and MPEG-2 with B-frames, HEVC with open GOPs; it repeats the last frame for frames
-that an edit list leaves out, reads no AV1, and conceals damage without a word. Neither headers nor
-packets tell those clips from others; decoding everything does, and then the frames are there. It
-takes about as long as decord's jumps on clips of a few seconds.
+PyAV decodes, and not decord, with which AffectGPT's features were made. The pixels are the same:
+PyAV and the scaler below equal decord bit for bit wherever decord returns the right frame, which
+the tests hold on to. But decord jumps to the frames asked for, and so returns other frames or
+broken ones, without an error, for healthy clips: H.264 with intra refresh, in AVI and in MPEG-TS,
+MPEG-4 and MPEG-2 with B-frames, HEVC with open GOPs. It repeats a frame for each that an edit list
+leaves out, reads no AV1, and hides damage. Neither headers nor packets tell those clips from the
+others; decoding all of a clip does, and by then its frames are there. On clips of a few seconds
+that takes about as long as decord's jumps.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -22,23 +22,25 @@ from merstore.extract.containers import declared_size
 
 if TYPE_CHECKING:
     from av.container import InputContainer
-    from av.filter import Graph
     from av.video import VideoFrame, VideoStream
 
 Pixels = npt.NDArray[np.uint8]
 
-# FFmpeg's name of the turn that shows a frame upright, by the counterclockwise degrees it is stored with.
+# The version of what the frames of a clip are: to be raised with any change that alters pixels.
+VERSION = 1
+
+# What turns a frame upright in FFmpeg, by the degrees (counterclockwise) that its clip asks for.
 _UPRIGHT = {
     90: [("transpose", "cclock")],
     180: [("hflip", ""), ("vflip", "")],
     270: [("transpose", "clock")],
 }
 
-# FFmpeg's formats, and brands of its MP4 format, that are one picture; and those that draw any text.
+# Formats of FFmpeg's, and brands of MP4, that are one picture; and formats that draw any text.
 _STILL = {"image2", "ico", "avif", "heic", "heix", "mif1"}
 _TEXT = {"tty", "bin", "adf", "idf", "xbin"}
 
-# The HEVC decoder does not mark the frames whose damage it conceals; it can be told to stop instead.
+# The HEVC decoder does not mark the frames whose damage it conceals; it can be told to stop.
 _DECODER_OPTIONS = {"hevc": {"err_detect": "explode"}}
 
 
@@ -182,7 +184,7 @@ def _chosen(rule: Callable[[int], Sequence[int]], n_frames: int) -> list[int]:
 def _decode(
     path: Path, wanted: Collection[int], expected: int, size: tuple[int, int] | None
 ) -> tuple[dict[int, Pixels], int, int]:
-    """Decodes all frames; returns the wanted ones, how many there are, and how many the header says."""
+    """The wanted frames, how many frames decode, and how many the header says there are."""
     from av.error import FFmpegError
 
     wanted = set(wanted)
@@ -232,7 +234,7 @@ class _Scaler:
             ("format", "rgb24"),
             ("buffersink", ""),
         ]
-        self._graph: Graph = Graph()
+        self._graph = Graph()
         self._graph.threads = 1
         source = self._graph.add_buffer(
             width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base
@@ -248,4 +250,4 @@ class _Scaler:
 
     def __call__(self, frame: "VideoFrame") -> Pixels:
         self._graph.vpush(frame)
-        return self._graph.vpull().to_ndarray()
+        return np.asarray(self._graph.vpull().to_ndarray(), np.uint8)

@@ -8,17 +8,17 @@ import numpy as np
 import numpy.typing as npt
 
 from merstore.extract.sampling import uniform
-from merstore.extract.video import Pixels, read_frames
+from merstore.extract.video import VERSION, Pixels, read_frames
 from merstore.extract.vision import VisionEncoder
 
 RULES: dict[str, Callable[[int, int], list[int]]] = {"uniform": uniform}
 
-_SIZE = (224, 224)
+_SIZE = (224, 224)  # height, width
 _LONGEST = 10_000  # frames; up to here it is checked that a rule gives n of them
 
 
 class VideoFeatures:
-    """What a view of frame features is made by: `n` frames of each clip by a sampling rule, encoded.
+    """What makes a view of frame features: `n` frames of each clip by a sampling rule, encoded.
 
     ``modality``, ``encoder_name`` and ``sampling`` name the view; ``dtype``, ``shape`` (n, dim)
     and ``spec`` declare it.
@@ -62,7 +62,7 @@ class VideoFeatures:
             "modality": self.modality,
             "encoder": self.encoder.spec(),
             "sampling": {"rule": self.rule, "n": self.n},
-            "frames": {"height": _SIZE[0], "width": _SIZE[1], "fit": "squash", "channels": "RGB"},
+            "frames": {"size": list(_SIZE), "fit": "squash", "channels": "RGB", "version": VERSION},
             "dtype": self.dtype,
             "shape": list(self.shape),
         }

@@ -10,8 +10,9 @@ from merstore.errors import InvalidTensor
 class Batch(np.ndarray):
     """An ndarray ``[B, *shape]`` that also says which of the samples asked for it holds.
 
-    ``mask``: bool ``[number of samples asked for]``, True where the sample is there. With ``on_miss="mask"`` a False one has a row of
-    zeros; with ``"skip"`` it has no row, and B is the number of True ones.
+    ``mask``: bool ``[number of samples asked for]``, True where the sample is there. With
+    ``on_miss="mask"`` a False one has a row of zeros; with ``"skip"`` it has no row, and B is the
+    number of True ones.
     """
 
     mask: np.ndarray
@@ -33,8 +34,10 @@ class Batch(np.ndarray):
 class RaggedBatch:
     """Sequences of different lengths, back to back.
 
-    values: ndarray ``[sum of lengths, *row shape]``; offsets: int64 ``[B + 1]``, sequence i is ``values[offsets[i]:offsets[i + 1]]``;
-    mask: bool ``[number of samples asked for]`` as in Batch (a False one has length 0 with ``"mask"``, no place with ``"skip"``).
+    values: ndarray ``[sum of lengths, *row shape]``; offsets: int64 ``[B + 1]``, sequence i is
+    ``values[offsets[i]:offsets[i + 1]]``;
+    mask: bool ``[number of samples asked for]`` as in Batch (a False one has length 0 with
+    ``"mask"``, no place with ``"skip"``).
     """
 
     def __init__(self, values: np.ndarray, offsets: np.ndarray, mask: np.ndarray) -> None:
@@ -56,9 +59,11 @@ class RaggedBatch:
         return self.values[self.offsets[i] : self.offsets[i + 1]]
 
     def padded(self, length: int | None = None, side: str = "back") -> np.ndarray:
-        """``[B, length, *row shape]``, zeros after (``side="back"``) or before (``"front"``) each sequence.
+        """``[B, length, *row shape]``, zeros after (``side="back"``) or before (``"front"``) each
+        sequence.
 
-        ``length`` is the longest sequence's by default; longer ones keep their first ``length`` rows.
+        ``length`` is the longest sequence's by default; longer ones keep their first ``length``
+        rows.
         """
         if side not in ("front", "back"):
             raise InvalidTensor(f'padding goes to the "front" or the "back", not {side!r}')
@@ -80,7 +85,9 @@ class RaggedBatch:
 
 
 def allocate(shape: tuple[int, ...], dtype: "np.dtype[Any]") -> np.ndarray:
-    """An uninitialised array at a 64-byte boundary (NumPy's own begin 16 bytes off a page, which slows copies down)."""
+    """An uninitialised array at a 64-byte boundary (NumPy's own begin 16 bytes off a page, which
+    slows copies down).
+    """
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     memory = np.empty(size + 64, np.uint8)
     start = -memory.ctypes.data % 64
@@ -88,7 +95,8 @@ def allocate(shape: tuple[int, ...], dtype: "np.dtype[Any]") -> np.ndarray:
 
 
 def destination(out: Any, shape: tuple[int, ...], dtype: "np.dtype[Any] | None") -> np.ndarray:
-    """``out`` (an ndarray, or a CPU tensor that shares its memory with NumPy) as the array to gather into.
+    """``out`` (an ndarray, or a CPU tensor that shares its memory with NumPy) as the array to
+    gather into.
 
     Raises InvalidTensor where its shape, dtype or layout is not the batch's.
     """
@@ -100,5 +108,3 @@ def destination(out: Any, shape: tuple[int, ...], dtype: "np.dtype[Any] | None")
     if not (array.flags.c_contiguous and array.flags.writeable):
         raise InvalidTensor("out must be C-contiguous and writable")
     return array
-
-

@@ -19,7 +19,9 @@ FOLDER = "compact.tmp"
 
 
 def compact(environment: Environment, progress: Callable[[int, int], None] | None) -> None:
-    """Needs the store alone: no other process, no other Store or array of this one. Killed at any moment, it leaves the old file or the new one."""
+    """Needs the store alone: no other process, no other Store or array of this one. Killed at any
+    moment, it leaves the old file or the new one.
+    """
     path = environment.path
     with alone(environment), _exclusive(path):
         target = path / FOLDER
@@ -30,7 +32,9 @@ def compact(environment: Environment, progress: Callable[[int, int], None] | Non
                 snapshot = source.snapshot()
                 needed = _copied_bytes(snapshot)
                 if filesystem.free_bytes(path) < needed * 1.05 + (1 << 20):
-                    raise StoreFull(f"{path}: compaction needs {needed:,} bytes of free disk for the second copy")
+                    raise StoreFull(
+                        f"{path}: compaction needs {needed:,} bytes of free disk for the second copy"
+                    )
                 target.mkdir()
                 fresh = Environment(target, create=True, durability="full", map_size=None)
                 try:
@@ -40,7 +44,8 @@ def compact(environment: Environment, progress: Callable[[int, int], None] | Non
                 snapshot.close()
             finally:
                 source.shut()
-            # The new file is synced. Its name changes hands at once; the lock file, which knows the old one's transactions, goes.
+            # The new file is synced. Its name changes hands at once; the lock file, which knows the
+            # old one's transactions, goes.
             os.replace(target / "data.mdb", path / "data.mdb")
             (path / "lock.mdb").unlink(missing_ok=True)
             _sync_directory(path)
@@ -50,22 +55,33 @@ def compact(environment: Environment, progress: Callable[[int, int], None] | Non
 
 @contextlib.contextmanager
 def _exclusive(path: Path) -> Iterator[None]:
-    """The lock that LMDB takes to see whether it is the first to open a store: held, others wait in their opening."""
+    """The lock that LMDB takes to see whether it is the first to open a store: held, others wait in
+    their opening.
+    """
     with open(path / "lock.mdb", "a+b") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 0, os.SEEK_SET)
         except OSError:
-            raise StoreBusy(f"{path} is open in another process: compact when nobody uses it") from None
+            raise StoreBusy(
+                f"{path} is open in another process: compact when nobody uses it"
+            ) from None
         yield
 
 
 def _copied_bytes(snapshot: Snapshot) -> int:
-    return sum(ViewRecord.unpack(key.decode(), value).bytes for key, value in snapshot.scan(b"views"))
+    return sum(
+        ViewRecord.unpack(key.decode(), value).nbytes for key, value in snapshot.scan(b"views")
+    )
 
 
-def _copy(snapshot: Snapshot, fresh: Environment, progress: Callable[[int, int], None] | None) -> None:
+def _copy(
+    snapshot: Snapshot, fresh: Environment, progress: Callable[[int, int], None] | None
+) -> None:
     total, done = _copied_bytes(snapshot), 0
-    records = {key.decode(): ViewRecord.unpack(key.decode(), value) for key, value in snapshot.scan(b"views")}
+    records = {
+        key.decode(): ViewRecord.unpack(key.decode(), value)
+        for key, value in snapshot.scan(b"views")
+    }
     with fresh.transaction() as txn:
         for key, value in snapshot.scan(b"meta"):
             if not key.startswith((b"canary", b"dead/", b"last_txn", b"durability")):
@@ -74,7 +90,7 @@ def _copy(snapshot: Snapshot, fresh: Environment, progress: Callable[[int, int],
             txn.put(key, value, db=fresh.databases[b"runs"])
         for path, record in records.items():
             empty = ViewRecord.unpack(path, record.pack())
-            empty.entries = empty.bytes = empty.blocks = empty.next_block = 0
+            empty.entries = empty.nbytes = empty.blocks = empty.next_block = 0
             empty.last = None
             empty.moves += 1
             txn.put(path.encode(), empty.pack(), db=fresh.databases[b"views"])
@@ -96,7 +112,9 @@ def _copy(snapshot: Snapshot, fresh: Environment, progress: Callable[[int, int],
                     txn.put(record.prefix + key, value, db=fresh.databases[b"index"])
 
 
-def _payload(snapshot: Snapshot, path: str, record: ViewRecord, key: bytes, value: bytes) -> memoryview:
+def _payload(
+    snapshot: Snapshot, path: str, record: ViewRecord, key: bytes, value: bytes
+) -> memoryview:
     entry = unpack(value)
     assert entry is not None
     env = snapshot.environment

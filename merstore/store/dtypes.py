@@ -20,14 +20,18 @@ _CODE_OF_DTYPE = {_NUMPY[code]: code for code in _NUMPY if code != BFLOAT16}
 
 
 def code_of(dtype: Any) -> int:
-    """The code of a dtype given by name, as a NumPy, torch or ml_dtypes dtype. Raises InvalidTensor for others."""
+    """The code of a dtype given by name, as a NumPy, torch or ml_dtypes dtype. Raises InvalidTensor
+    for others.
+    """
     name = str(dtype).removeprefix("torch.")
     if name in CODES:
         return CODES[name]
     try:
         return _CODE_OF_DTYPE[np.dtype(dtype).newbyteorder("=")]
     except (TypeError, KeyError):
-        raise InvalidTensor(f"dtype {dtype} cannot be stored: use one of {', '.join(CODES)}") from None
+        raise InvalidTensor(
+            f"dtype {dtype} cannot be stored: use one of {', '.join(CODES)}"
+        ) from None
 
 
 def numpy_dtype(code: int) -> "np.dtype[Any]":
@@ -36,7 +40,8 @@ def numpy_dtype(code: int) -> "np.dtype[Any]":
 
 
 def as_stored(array: Any) -> tuple[np.ndarray, int]:
-    """An array-like as a C-contiguous little-endian ndarray, and its dtype code. Copies only where it must.
+    """An array-like as a C-contiguous little-endian ndarray, and its dtype code. Copies only where
+    it must.
 
     torch tensors are taken from any device; bfloat16 (torch or ml_dtypes) as its bits.
     """
@@ -49,7 +54,11 @@ def as_stored(array: Any) -> tuple[np.ndarray, int]:
     code = _CODE_OF_DTYPE.get(array.dtype)
     if code is None:
         code = code_of(array.dtype)
-        array = array.view(np.uint16) if code == BFLOAT16 else array.astype(array.dtype.newbyteorder("="))
+        array = (
+            array.view(np.uint16)
+            if code == BFLOAT16
+            else array.astype(array.dtype.newbyteorder("="))
+        )
     if not array.flags.c_contiguous:
         array = np.ascontiguousarray(array).reshape(array.shape)
     return array, code

@@ -1,4 +1,6 @@
-"""Index entries: 72 bytes that say what a sample's entry is and where its payload lies (docs/format.md)."""
+"""Index entries: 72 bytes that say what a sample's entry is and where its payload lies
+(docs/format.md).
+"""
 
 import json
 import struct
@@ -35,8 +37,9 @@ class IndexEntry(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """Why a sample has no tensor in a view. ``kind`` is for programs (``no_video``, ``decode_error`` ...), ``message`` for people;
-    ``time`` in seconds since 1970 UTC."""
+    """Why a sample has no tensor in a view. ``kind`` is for programs (``no_video``,
+    ``decode_error`` ...), ``message`` for people; ``time`` in seconds since 1970 UTC.
+    """
 
     name: str
     kind: str
@@ -46,11 +49,17 @@ class Failure(NamedTuple):
 
 
 def unpack(value: bytes) -> IndexEntry | None:
-    """A tensor's entry; None for a failure, and for bytes that are neither (which ``verify`` tells apart)."""
+    """A tensor's entry; None for a failure, and for bytes that are neither (which ``verify`` tells
+    apart).
+    """
     if len(value) < _core.ENTRY_BYTES or value[0] != _core.TENSOR or value[2] > _core.MAX_DIMS:
         return None
-    _, dtype, ndim, flags, run, written, checksum, block, page, offset, nbytes, *shape = _LAYOUT.unpack_from(value)
-    return IndexEntry(dtype, flags, run, written, checksum, block, page, offset, nbytes, tuple(shape[:ndim]))
+    _, dtype, ndim, flags, run, written, checksum, block, page, offset, nbytes, *shape = (
+        _LAYOUT.unpack_from(value)
+    )
+    return IndexEntry(
+        dtype, flags, run, written, checksum, block, page, offset, nbytes, tuple(shape[:ndim])
+    )
 
 
 def pack_failure(kind: str, message: str, attempts: int, run: int, written: int) -> bytes:
@@ -66,7 +75,13 @@ def unpack_failure(name: str, value: bytes) -> Failure | None:
         return None
     try:
         tail = json.loads(value[_core.ENTRY_BYTES :])
-        return Failure(name, tail["kind"], tail["message"], tail["attempts"], struct.unpack_from("<q", value, 8)[0] / 1e6)
+        return Failure(
+            name,
+            tail["kind"],
+            tail["message"],
+            tail["attempts"],
+            struct.unpack_from("<q", value, 8)[0] / 1e6,
+        )
     except (ValueError, KeyError, TypeError):
         return None
 

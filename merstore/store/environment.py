@@ -1,8 +1,9 @@
 """One LMDB environment per store and process, shared by every Store that is open on it.
 
-LMDB must not be opened twice in a process, and must not be used in a child after a fork. So all of py-lmdb stays in this module and in
-the transactions it lends: users hold arrays over our own mapping, and what a forked child inherits is let go of in the order
-that leaves the parent untouched.
+LMDB must not be opened twice in a process, and must not be used in a child after a fork. So all of
+py-lmdb stays in this module and in the transactions it lends: users hold arrays over our own
+mapping, and what a forked child inherits is let go of in the order that leaves the parent
+untouched.
 """
 
 import contextlib
@@ -52,21 +53,25 @@ class Holder(Protocol):
 
 
 class Snapshot:
-    """A read transaction: a consistent state of the store, whose pages LMDB leaves alone while this object lives."""
+    """A read transaction: a consistent state of the store, whose pages LMDB leaves alone while this
+    object lives.
+    """
 
-    def __init__(self, environment: "Environment", txn: "lmdb.Transaction") -> None:
+    def __init__(self, environment: "Environment", txn: Any) -> None:
         self.environment = environment
-        self._txn: lmdb.Transaction | None = txn
+        self._txn = txn
         self.id = txn.id()
         self._pages: dict[int, dict[int, int]] = {}
         environment.snapshots.add(self)
 
     @property
     def alive(self) -> bool:
-        """False in a forked child, and after the store was closed: the transaction is gone, and with it the protection."""
+        """False in a forked child, and after the store was closed: the transaction is gone, and
+        with it the protection.
+        """
         return self._txn is not None
 
-    def _transaction(self) -> "lmdb.Transaction":
+    def _transaction(self) -> Any:
         if self._txn is None:
             raise MerstoreError("this snapshot is closed: open the store again")
         self.environment.check_length()
@@ -74,7 +79,9 @@ class Snapshot:
 
     def get(self, database: bytes, key: bytes) -> bytes | None:
         with _guard:
-            value: bytes | None = self._transaction().get(key, db=self.environment.databases[database])
+            value: bytes | None = self._transaction().get(
+                key, db=self.environment.databases[database]
+            )
             return value
 
     def get_each(self, database: bytes, prefix: bytes, keys: list[bytes]) -> list[bytes | None]:
@@ -114,7 +121,7 @@ class Snapshot:
         start: bytes = first.to_bytes(5, "big")[1:]
         while True:
             with _guard:
-                found = []
+                found: list[bytes] = []
                 with self._transaction().cursor(db=self.environment.databases[database]) as cursor:
                     if cursor.set_range(start):
                         for key in cursor.iternext(keys=True, values=False):
@@ -128,7 +135,9 @@ class Snapshot:
             start = found[-1] + b"\0"
 
     def pages(self, view: int) -> dict[int, int] | None:
-        """Block number to page for a view of a store whose pages were renumbered; None where locators hold."""
+        """Block number to page for a view of a store whose pages were renumbered; None where
+        locators hold.
+        """
         if not self.environment.renumbered:
             return None
         if view not in self._pages:
@@ -170,7 +179,13 @@ class Environment:
     """The LMDB environment of one store, our own mapping of its file, and who uses them."""
 
     def __init__(
-        self, path: Path, *, create: bool, durability: str, map_size: int | None, writable: bool | None = None
+        self,
+        path: Path,
+        *,
+        create: bool,
+        durability: str,
+        map_size: int | None,
+        writable: bool | None = None,
     ) -> None:
         self.path = path
         self.durability = durability
@@ -181,7 +196,8 @@ class Environment:
         self.databases: dict[bytes, Any] = {}
         self.renumbered = False
         self.writable = filesystem.can_write(path) if writable is None else writable
-        # Where not even the lock file can be written, LMDB reads without a lock: no writer then knows of this reader.
+        # Where not even the lock file can be written, LMDB reads without a lock: no writer then
+        # knows of this reader.
         self.locked = self.writable or (writable is None and os.access(path / "lock.mdb", os.W_OK))
         self._limit = map_size
         self._create = create
@@ -190,7 +206,8 @@ class Environment:
         self._writing = False
         self.open()
 
-    # -- opening -------------------------------------------------------------------------------------
+    # -- opening
+    # -------------------------------------------------------------------------------------
 
     def handle(self) -> "lmdb.Environment":
         """The py-lmdb environment, opened again where a fork or a compaction closed it."""
@@ -258,12 +275,15 @@ class Environment:
     def _open_databases(self) -> None:
         handle = self.handle()
         try:
-            # py-lmdb keeps handles of committed write transactions only: this waits for a writer that is at work just now
+            # py-lmdb keeps handles of committed write transactions only: this waits for a writer
+            # that is at work just now
             for name in DATABASES:
                 self.databases[name] = handle.open_db(name, create=False)
         except lmdb.NotFoundError:
             if not self._create:
-                raise NotAStore(f"{self.path} holds an LMDB environment, but no merstore store") from None
+                raise NotAStore(
+                    f"{self.path} holds an LMDB environment, but no merstore store"
+                ) from None
             self._initialise()
         except lmdb.Error as error:
             raise _translate(error, self.path) from error
@@ -273,7 +293,9 @@ class Environment:
         try:
             with handle.begin(write=True, buffers=True) as txn:
                 if txn.stat()["entries"] and txn.get(b"meta") is None:
-                    raise NotAStore(f"{self.path} holds an LMDB environment of something else; choose another folder")
+                    raise NotAStore(
+                        f"{self.path} holds an LMDB environment of something else; choose another folder"
+                    )
                 for name in DATABASES:
                     self.databases[name] = handle.open_db(name, txn=txn, create=True)
                 meta = self.databases[b"meta"]
@@ -303,7 +325,7 @@ class Environment:
             def read(key: bytes) -> int:
                 value = txn.get(key, db=meta)
                 try:
-                    return int(bytes(value))
+                    return int(bytes(value or b""))
                 except (TypeError, ValueError):
                     raise CorruptStore(
                         f"{self.path}: the store's own record {key.decode()!r} is damaged; restore it from a copy"
@@ -316,7 +338,11 @@ class Environment:
                     f"format {FORMAT}: upgrade merstore"
                 )
             canary = txn.get(b"canary", db=meta)
-            page = _core.page_of(canary)[0] if canary is not None and len(canary) == len(CANARY) else -1
+            page = (
+                _core.page_of(canary)[0]
+                if canary is not None and len(canary) == len(CANARY)
+                else -1
+            )
             del canary
             self.renumbered = page != read(b"canary_page") or txn.id() < read(b"last_txn")
             unclean = txn.get(b"durability", db=meta) is not None
@@ -338,10 +364,13 @@ class Environment:
         assert self.identity[0] is not None
         return self.identity[0]
 
-    # -- reading -------------------------------------------------------------------------------------
+    # -- reading
+    # -------------------------------------------------------------------------------------
 
     def check_length(self) -> None:
-        """Raise CorruptStore if the file is shorter than LMDB's last page: touching the map there would kill the process."""
+        """Raise CorruptStore if the file is shorter than LMDB's last page: touching the map there
+        would kill the process.
+        """
         needed = (self.handle().info()["last_pgno"] + 1) * self.page_bytes
         size = self.map.size()
         if size < needed:
@@ -354,7 +383,9 @@ class Environment:
         return int((self.handle().info()["last_pgno"] + 1) * self.page_bytes)
 
     def snapshot(self) -> Snapshot:
-        """The latest committed state; one that is still in use is shared where nothing was committed since."""
+        """The latest committed state; one that is still in use is shared where nothing was
+        committed since.
+        """
         with _guard:
             if self.identity != _identity(self.path):
                 self._reopen()
@@ -370,23 +401,29 @@ class Environment:
                 try:
                     snapshot = Snapshot(self, handle.begin())
                 except lmdb.ReadersFullError:
-                    raise StoreBusy(f"{self.path}: all {MAX_READERS} reader slots are taken") from None
+                    raise StoreBusy(
+                        f"{self.path}: all {MAX_READERS} reader slots are taken"
+                    ) from None
             except lmdb.MapResizedError:
                 self._resize(0)
                 snapshot = Snapshot(self, handle.begin())
             self._latest = weakref.ref(snapshot)
             return snapshot
 
-    # -- writing -------------------------------------------------------------------------------------
+    # -- writing
+    # -------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def transaction(self, expected_bytes: int = 0) -> Iterator["lmdb.Transaction"]:
-        """A write transaction: committed at the end, aborted by an exception. Waits while another process writes.
+    def transaction(self, expected_bytes: int = 0) -> Iterator[Any]:
+        """A write transaction: committed at the end, aborted by an exception. Waits while another
+        process writes.
 
         The transaction hands out buffers; none may outlive it.
         """
         if not self.writable:
-            raise ReadOnlyStore(f"{self.path} cannot be written: no permission, or a read-only filesystem")
+            raise ReadOnlyStore(
+                f"{self.path} cannot be written: no permission, or a read-only filesystem"
+            )
         with self.write_lock:
             with _guard:
                 self._make_room(expected_bytes)
@@ -413,7 +450,7 @@ class Environment:
             finally:
                 self._writing = False
 
-    def _begin_write(self) -> "lmdb.Transaction":
+    def _begin_write(self) -> Any:
         while True:
             handle = self.handle()
             try:
@@ -426,8 +463,9 @@ class Environment:
                 raise _translate(error, self.path) from error
             if self.identity == _identity(self.path):
                 return txn
-            # The store was compacted elsewhere: what is open here is the old file. The writer's lock we hold is the old one's too, and
-            # the compaction is over, since it holds all locks to its end.
+            # The store was compacted elsewhere: what is open here is the old file. The writer's
+            # lock we hold is the old one's too, and the compaction is over, since it holds all
+            # locks to its end.
             txn.abort()
             del txn
             with _guard:
@@ -445,17 +483,22 @@ class Environment:
     def _resize(self, size: int) -> None:
         self._let_go()
         if any(snapshot.alive for snapshot in self.snapshots):
-            raise StoreBusy(f"{self.path}: the map must grow; close the arrays and snapshots that are open on the store")
+            raise StoreBusy(
+                f"{self.path}: the map must grow; close the arrays and snapshots that are open on the store"
+            )
         self.handle().set_mapsize(size)
 
     def _let_go(self) -> None:
         for holder in list(self.holders):
             holder.let_go()
 
-    # -- closing -------------------------------------------------------------------------------------
+    # -- closing
+    # -------------------------------------------------------------------------------------
 
     def _reopen(self) -> None:
-        """Let go of everything and open what lies at the path now. Snapshots of before end; their arrays keep the old mapping."""
+        """Let go of everything and open what lies at the path now. Snapshots of before end; their
+        arrays keep the old mapping.
+        """
         self.shut()
         self.open()
         _open[self.key] = self
@@ -473,9 +516,15 @@ class Environment:
                 handle.close()
 
     def shut_if_unused(self) -> None:
-        """Close once no store and no snapshot is left: an array that outlives its store still needs its pages left alone."""
+        """Close once no store and no snapshot is left: an array that outlives its store still needs
+        its pages left alone.
+        """
         with _guard:
-            if self.users == 0 and self._handle is not None and not any(s.alive for s in self.snapshots):
+            if (
+                self.users == 0
+                and self._handle is not None
+                and not any(s.alive for s in self.snapshots)
+            ):
                 self.shut()
 
     def finish_fast(self) -> None:
@@ -489,7 +538,9 @@ class Environment:
             self._handle.sync(True)
 
     def after_fork(self) -> None:
-        """In the child: transactions first (letting go of them does nothing here), then the environment; the order protects the parent."""
+        """In the child: transactions first (letting go of them does nothing here), then the
+        environment; the order protects the parent.
+        """
         for snapshot in list(self.snapshots):
             snapshot._txn = None
         self._latest = None
@@ -499,7 +550,8 @@ class Environment:
         if handle is None:
             return
         if self._writing:
-            # Forked by the very thread that is in a write transaction: closing would end it for the parent. The child cannot use the store.
+            # Forked by the very thread that is in a write transaction: closing would end it for the
+            # parent. The child cannot use the store.
             self._inherited = handle
         else:
             handle.close()
@@ -525,9 +577,14 @@ def _translate(error: "lmdb.Error", path: Path) -> MerstoreError:
             f"{path}: the map is full; nothing of this transaction was stored, everything before it is there. "
             "Open the store with a larger map_size"
         )
-    if isinstance(error, lmdb.DiskError) or "No space left" in text or "Disk quota" in text or "File too large" in text:
+    if (
+        isinstance(error, lmdb.DiskError)
+        or "No space left" in text
+        or "Disk quota" in text
+        or "File too large" in text
+    ):
         return StoreFull(
-            f"{path}: no space left on the disk; nothing of this transaction was stored, everything before it is there. "
+            f"{path}: no space left on the disk; nothing of this transaction was stored, all before it is there. "
             "Free some space and go on"
         )
     if isinstance(error, (lmdb.InvalidError, lmdb.VersionMismatchError)):
@@ -535,12 +592,18 @@ def _translate(error: "lmdb.Error", path: Path) -> MerstoreError:
     if isinstance(error, lmdb.ReadonlyError):
         return ReadOnlyStore(f"{path} is open read-only")
     if isinstance(error, (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PanicError)):
-        return CorruptStore(f"{path / 'data.mdb'} is damaged ({text}): run `merstore verify`, restore it from a copy")
+        return CorruptStore(
+            f"{path / 'data.mdb'} is damaged ({text}): run `merstore verify`, restore it from a copy"
+        )
     return MerstoreError(f"{path}: {text}")
 
 
-def acquire(path: Path, *, create: bool, write: bool, durability: str, force: bool, map_size: int | None) -> Environment:
-    """The environment of the store at ``path``, opened if this process has not done so yet. ``release`` it afterwards."""
+def acquire(
+    path: Path, *, create: bool, write: bool, durability: str, force: bool, map_size: int | None
+) -> Environment:
+    """The environment of the store at ``path``, opened if this process has not done so yet.
+    ``release`` it afterwards.
+    """
     if durability not in ("full", "fast"):
         raise MerstoreError(f'durability is "full" or "fast", not {durability!r}')
     with _guard:
@@ -549,18 +612,23 @@ def acquire(path: Path, *, create: bool, write: bool, durability: str, force: bo
         if environment is None:
             if write and not force and filesystem.is_network(path):
                 raise UnsafeFilesystem(
-                    f"{path} lies on a network filesystem ({filesystem.kind_of(path)}), where LMDB's locks cannot be trusted: "
-                    "write to a local disk and copy the store, or pass force=True (--force) if no other machine opens it"
+                    f"{path} lies on a network filesystem ({filesystem.kind_of(path)}), where LMDB's "
+                    "locks cannot be trusted: write to a local disk and copy the store, or pass "
+                    "force=True (--force) if no other machine opens it"
                 )
             _check_path(path, create)
             environment = Environment(path, create=create, durability=durability, map_size=map_size)
             if write and not environment.writable:
                 environment.shut()
-                raise ReadOnlyStore(f"{path} cannot be written: no permission, or a read-only filesystem")
+                raise ReadOnlyStore(
+                    f"{path} cannot be written: no permission, or a read-only filesystem"
+                )
             _open[environment.key] = environment
         elif write:
             if not environment.writable:
-                raise ReadOnlyStore(f"{path} cannot be written: no permission, or a read-only filesystem")
+                raise ReadOnlyStore(
+                    f"{path} cannot be written: no permission, or a read-only filesystem"
+                )
             if durability != environment.durability:
                 raise StoreBusy(
                     f'{path} is already open in this process with durability="{environment.durability}": close it first'
@@ -574,11 +642,15 @@ def acquire(path: Path, *, create: bool, write: bool, durability: str, force: bo
 
 @contextlib.contextmanager
 def alone(environment: Environment) -> Iterator[None]:
-    """Close the environment, for work on its files, and open it again. StoreBusy if anybody else in this process uses it."""
+    """Close the environment, for work on its files, and open it again. StoreBusy if anybody else in
+    this process uses it.
+    """
     with environment.write_lock, _guard:
         environment._let_go()
         if environment.users > 1 or any(snapshot.alive for snapshot in environment.snapshots):
-            raise StoreBusy(f"{environment.path} is in use in this process: close its other stores and let go of its arrays")
+            raise StoreBusy(
+                f"{environment.path} is in use in this process: close its other stores and let go of its arrays"
+            )
         environment.finish_fast()
         environment.shut()
         try:
@@ -589,7 +661,9 @@ def alone(environment: Environment) -> Iterator[None]:
 
 
 def beside(path: Path) -> Environment:
-    """An environment for reading files that the caller has locked himself; not shared, not registered."""
+    """An environment for reading files that the caller has locked himself; not shared, not
+    registered.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return Environment(path, create=False, durability="full", map_size=None, writable=False)
@@ -601,24 +675,31 @@ def _check_path(path: Path, create: bool) -> None:
     data = path / "data.mdb"
     if not create:
         if not path.exists():
-            raise NotAStore(f'{path} does not exist: create a store with merstore.open(path, "a") or `merstore import`')
+            raise NotAStore(
+                f'{path} does not exist: create a store with merstore.open(path, "a") or `merstore import`'
+            )
         if not data.exists():
             raise NotAStore(f"{path} holds no store (no data.mdb in it)")
     if data.exists() and data.stat().st_size:
         with data.open("rb") as file:
             head = file.read(28)
-        # LMDB's meta page: magic at byte 16. A page size of 4 KiB puts the second meta page at 4096.
+        # LMDB's meta page: magic at byte 16. A page size of 4 KiB puts the second meta page at
+        # 4096.
         if len(head) < 28 or struct.unpack_from("<I", head, 16)[0] != 0xBEEFC0DE:
             raise NotAStore(f"{data} is not a merstore store (not an LMDB file)")
         if data.stat().st_size < 8192:
-            raise CorruptStore(f"{data} was cut short: {data.stat().st_size} bytes. Restore it from a copy")
+            raise CorruptStore(
+                f"{data} was cut short: {data.stat().st_size} bytes. Restore it from a copy"
+            )
     if create:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ReadOnlyStore(f"{path} cannot be created: {error.strerror}") from error
         if not filesystem.can_write(path):
-            raise ReadOnlyStore(f"{path} cannot be written: no permission, or a read-only filesystem")
+            raise ReadOnlyStore(
+                f"{path} cannot be written: no permission, or a read-only filesystem"
+            )
 
 
 def release(environment: Environment) -> None:
@@ -629,13 +710,16 @@ def release(environment: Environment) -> None:
             environment.shut_if_unused()
 
 
-# -- fork ----------------------------------------------------------------------------------------------
+# -- fork
+# ----------------------------------------------------------------------------------------------
 
-_held: list[threading.RLock] = []  # type: ignore[valid-type]
+_held: list[Any] = []
 
 
 def _before_fork() -> None:
-    """Wait until no thread is inside a transaction or an LMDB call: the child has none of those threads to end them."""
+    """Wait until no thread is inside a transaction or an LMDB call: the child has none of those
+    threads to end them.
+    """
     _guard.acquire()
     environments = list(_open.values())
     _guard.release()
@@ -648,7 +732,7 @@ def _before_fork() -> None:
 def _after_fork_in_parent() -> None:
     _guard.release()
     while _held:
-        _held.pop().release()  # type: ignore[attr-defined]
+        _held.pop().release()
 
 
 def _after_fork_in_child() -> None:
@@ -657,4 +741,6 @@ def _after_fork_in_child() -> None:
     _after_fork_in_parent()
 
 
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+os.register_at_fork(
+    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+)

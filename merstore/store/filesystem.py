@@ -4,15 +4,42 @@ import os
 import shutil
 from pathlib import Path
 
-# Kinds on which several machines may see one file: fcntl locks and shared memory maps do not reach across.
+# Kinds on which several machines may see one file: fcntl locks and shared memory maps do not reach
+# across.
 NETWORK = frozenset(
-    "nfs nfs4 cifs smb3 smbfs lustre glusterfs beegfs gpfs ceph afs 9p ncpfs orangefs pvfs2 panfs "
-    "fuse.sshfs fuse.glusterfs fuse.cephfs fuse.ceph fuse.s3fs fuse.rclone fuse.gcsfuse fuse.juicefs fuse.beegfs".split()
+    (
+        *(
+            "nfs",
+            "nfs4",
+            "cifs",
+            "smb3",
+            "smbfs",
+            "lustre",
+            "glusterfs",
+            "beegfs",
+            "gpfs",
+            "ceph",
+            "afs",
+        ),
+        *(
+            "9p",
+            "ncpfs",
+            "orangefs",
+            "pvfs2",
+            "panfs",
+            "fuse.sshfs",
+            "fuse.glusterfs",
+            "fuse.cephfs",
+        ),
+        *("fuse.ceph", "fuse.s3fs", "fuse.rclone", "fuse.gcsfuse", "fuse.juicefs", "fuse.beegfs"),
+    )
 )
 
 
 def kind_of(path: Path) -> str:
-    """The filesystem type of the mount that ``path`` lies on, as in ``/proc/self/mountinfo``; ``"unknown"`` elsewhere."""
+    """The filesystem type of the mount that ``path`` lies on, as in ``/proc/self/mountinfo``;
+    ``"unknown"`` elsewhere.
+    """
     path = path.resolve()
     best, kind = -1, "unknown"
     try:
@@ -36,7 +63,9 @@ def free_bytes(path: Path) -> int:
 
 
 def can_write(directory: Path) -> bool:
-    """Whether files in this directory can be created and written: permission, and a filesystem mounted for writing."""
+    """Whether files in this directory can be created and written: permission, and a filesystem
+    mounted for writing.
+    """
     data = directory / "data.mdb"
     if not os.access(directory, os.W_OK) or os.statvfs(directory).f_flag & os.ST_RDONLY:
         return False

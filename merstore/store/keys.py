@@ -1,4 +1,6 @@
-"""The key: ``dataset/modality[@encoder]/sampling/sample``. Its rules are part of the on-disk format."""
+"""The key: ``dataset/modality[@encoder]/sampling/sample``. Its rules are part of the on-disk
+format.
+"""
 
 import re
 import unicodedata
@@ -48,7 +50,8 @@ def sample_key(name: str) -> bytes:
     """A sample's name as the bytes that are stored.
 
     Raises InvalidKey for an empty name, one of more than 400 bytes of UTF-8, one with ``/`` or a
-    control character, and for text that is not Unicode (lone surrogates from undecodable file names).
+    control character, and for text that is not Unicode (lone surrogates from undecodable file
+    names).
     """
     if not isinstance(name, str):
         raise InvalidKey(f"a sample's name is text, not {type(name).__name__}: {name!r}")
@@ -57,13 +60,19 @@ def sample_key(name: str) -> bytes:
     try:
         key = name.encode()
     except UnicodeEncodeError:
-        raise InvalidKey(f"sample {name!r} is not valid Unicode: rename the file it comes from") from None
+        raise InvalidKey(
+            f"sample {name!r} is not valid Unicode: rename the file it comes from"
+        ) from None
     if not key:
         raise InvalidKey("a sample's name is empty")
     if len(key) > MAX_BYTES:
-        raise InvalidKey(f"sample {name[:40]!r}... is {len(key)} bytes long: at most {MAX_BYTES} are allowed")
+        raise InvalidKey(
+            f"sample {name[:40]!r}... is {len(key)} bytes long: at most {MAX_BYTES} are allowed"
+        )
     if "/" in name:
-        raise InvalidKey(f"sample {name!r} contains '/': the last part of a path is the sample's name")
+        raise InvalidKey(
+            f"sample {name!r} contains '/': the last part of a path is the sample's name"
+        )
     if any(unicodedata.category(character) == "Cc" for character in name):
         raise InvalidKey(f"sample {name!r} contains a control character")
     return key

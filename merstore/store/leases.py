@@ -1,4 +1,6 @@
-"""Leases: the claim that keeps two processes from computing the same entry twice. A lease expires, and ends with its process."""
+"""Leases: the claim that keeps two processes from computing the same entry twice. A lease expires,
+and ends with its process.
+"""
 
 import json
 import os
@@ -19,7 +21,9 @@ SECONDS = 300.0
 
 
 class Claim(NamedTuple):
-    """What became of the names asked for: ours to compute, computed meanwhile, or being computed by somebody else."""
+    """What became of the names asked for: ours to compute, computed meanwhile, or being computed by
+    somebody else.
+    """
 
     mine: list[str]
     done: list[str]
@@ -30,10 +34,20 @@ class Owner:
     """One filler's identity in leases."""
 
     def __init__(self) -> None:
-        self.fields = {"owner": uuid.uuid4().hex, "host": socket.gethostname(), "boot": _boot(), "pid": os.getpid(), "started": _started(os.getpid())}
+        self.fields = {
+            "owner": uuid.uuid4().hex,
+            "host": socket.gethostname(),
+            "boot": _boot(),
+            "pid": os.getpid(),
+            "started": _started(os.getpid()),
+        }
 
-    def claim(self, view: View, names: Iterable[str], retry: Iterable[str] = (), seconds: float = SECONDS) -> Claim:
-        """Claim names for ``seconds``, in one transaction. A failure record counts as done unless its kind is in ``retry``."""
+    def claim(
+        self, view: View, names: Iterable[str], retry: Iterable[str] = (), seconds: float = SECONDS
+    ) -> Claim:
+        """Claim names for ``seconds``, in one transaction. A failure record counts as done unless
+        its kind is in ``retry``.
+        """
         env = view.store.environment
         prefix = view.record.prefix
         retry = set(retry)
@@ -68,7 +82,9 @@ class Owner:
                     txn.delete(key, db=leases)
 
     def _holds(self, value: bytes) -> bool:
-        """Whether a lease still keeps us away: not ours, not over, and its process not known to be gone."""
+        """Whether a lease still keeps us away: not ours, not over, and its process not known to be
+        gone.
+        """
         try:
             lease: dict[str, Any] = json.loads(value)
             if lease["owner"] == self.fields["owner"]:
@@ -100,7 +116,9 @@ def _boot() -> str:
 
 
 def _started(pid: int) -> str | None:
-    """When a process of this machine started, in its clock's ticks; None if there is none. Tells a process from a later one of the same number."""
+    """When a process of this machine started, in its clock's ticks; None if there is none. Tells a
+    process from a later one of the same number.
+    """
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):

@@ -1,6 +1,7 @@
 """Sample names, many of them, without a Python object for each."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import overload
 
 import numpy as np
@@ -9,7 +10,8 @@ import numpy as np
 class Names(Sequence[str]):
     """A read-only sequence of sample names in one piece of memory: bytes and offsets.
 
-    A million names of 15 letters take 23 MB, are pickled as two arrays, and are not touched by reference counting in forked workers.
+    A million names of 15 letters take 23 MB, are pickled as two arrays, and are not touched by
+    reference counting in forked workers.
     """
 
     __slots__ = ("_blob", "_offsets")
@@ -52,7 +54,7 @@ class Names(Sequence[str]):
 
     def __iter__(self) -> Iterator[str]:
         blob, offsets = self._blob, self._offsets.tolist()
-        for begin, end in zip(offsets, offsets[1:], strict=False):
+        for begin, end in pairwise(offsets):
             yield blob[begin:end].decode()
 
     def take(self, rows: np.ndarray) -> "Names":

@@ -12,7 +12,9 @@ ZERO_RULES = ("flag", "refuse")
 
 @dataclasses.dataclass
 class ViewRecord:
-    """Fields as in docs/format.md. ``last`` is the number, page and size of the newest block, a candidate for merging."""
+    """Fields as in docs/format.md. ``last`` is the number, page and size of the newest block, a
+    candidate for merging.
+    """
 
     number: int
     dtype: str
@@ -24,7 +26,7 @@ class ViewRecord:
     zeros: str = "flag"
     entries: int = 0
     failures: int = 0
-    bytes: int = 0
+    nbytes: int = 0
     blocks: int = 0
     next_block: int = 0
     moves: int = 0
@@ -34,18 +36,22 @@ class ViewRecord:
 
     def pack(self) -> bytes:
         fields = dataclasses.asdict(self) | {"shape": list(self.shape)}
+        fields["bytes"] = fields.pop("nbytes")
         return json.dumps(fields, ensure_ascii=False).encode()
 
     @classmethod
     def unpack(cls, path: str, value: bytes) -> "ViewRecord":
         try:
             fields = json.loads(value)
+            fields["nbytes"] = fields.pop("bytes")
             known = {field.name for field in dataclasses.fields(cls)}
             record = cls(**{key: fields[key] for key in fields if key in known})
             record.shape = tuple(record.shape)
             return record
-        except (ValueError, TypeError) as error:
-            raise CorruptStore(f"the record of view {path} is damaged ({error}); run `merstore verify`") from None
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise CorruptStore(
+                f"the record of view {path} is damaged ({error}); run `merstore verify`"
+            ) from None
 
     @property
     def prefix(self) -> bytes:
@@ -53,7 +59,9 @@ class ViewRecord:
 
     @property
     def row_shape(self) -> tuple[int, ...]:
-        """The shape of one row: of the whole entry where the shape is fixed, of one step where it is ragged."""
+        """The shape of one row: of the whole entry where the shape is fixed, of one step where it
+        is ragged.
+        """
         return tuple(size for size in self.shape[self.ragged :] if size is not None)
 
     @property
@@ -74,5 +82,3 @@ def block_key(view: int, block: int) -> bytes:
 
 def dead_key(view: int, block: int) -> bytes:
     return f"dead/{view:08x}/{block:016x}".encode()
-
-

@@ -9,12 +9,16 @@ from merstore.errors import InvalidTensor, SpecMismatch
 
 
 def canonical(spec: Mapping[str, Any]) -> str:
-    """The spec as canonical JSON: sorted keys, no blanks, no NaN. Equal specs give equal text on every machine.
+    """The spec as canonical JSON: sorted keys, no blanks, no NaN. Equal specs give equal text on
+    every machine.
 
-    Raises SpecMismatch where a value has no JSON form: a spec holds text, numbers, booleans, None, lists and mappings.
+    Raises SpecMismatch where a value has no JSON form: a spec holds text, numbers, booleans, None,
+    lists and mappings.
     """
     try:
-        return json.dumps(spec, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+        return json.dumps(
+            spec, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False
+        )
     except (TypeError, ValueError) as error:
         raise SpecMismatch(f"a spec holds only values that JSON can: {error}") from None
 
@@ -39,11 +43,15 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], at: str = "") 
 
 
 def check_shape(shape: Any) -> tuple[int | None, ...]:
-    """A view's shape: sizes of at most 6 dimensions, the first of which may be None (it varies from entry to entry)."""
+    """A view's shape: sizes of at most 6 dimensions, the first of which may be None (it varies from
+    entry to entry).
+    """
     try:
         sizes = tuple(None if size is None else int(size) for size in shape)
     except TypeError:
-        raise InvalidTensor(f"a shape is a tuple of sizes, such as (8, 768) or (None, 1024), not {shape!r}") from None
+        raise InvalidTensor(
+            f"a shape is a tuple of sizes, such as (8, 768) or (None, 1024), not {shape!r}"
+        ) from None
     if len(sizes) > 6 or None in sizes[1:] or any(size is not None and size < 1 for size in sizes):
         raise InvalidTensor(
             f"shape {shape!r}: at most 6 dimensions of at least 1; only the first may be None, where it varies"

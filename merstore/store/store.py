@@ -1,5 +1,6 @@
 """The store: views by path, over one shared environment."""
 
+import contextlib
 import difflib
 import json
 import os
@@ -10,7 +11,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from merstore.errors import MerstoreError, ReadOnlyStore, SpecMismatch, StaleView, StoreExists, UnknownView
+from merstore.errors import (
+    MerstoreError,
+    ReadOnlyStore,
+    SpecMismatch,
+    StaleView,
+    StoreExists,
+    UnknownView,
+)
 from merstore.store import compact, dtypes, environment, filesystem, legacy, spec, verify
 from merstore.store.entry import Failure, now
 from merstore.store.environment import FORMAT, Environment, Snapshot
@@ -34,20 +42,29 @@ def open_store(
 ) -> "Store":
     """Open a store: a directory with ``data.mdb`` in it.
 
-    mode: ``"r"`` read; ``"a"`` read and write, created if missing; ``"w"`` new, refuses to touch one that exists.
-    checksum: verify every entry that is read. io: ``"map"``, or ``"pread"`` where a mapping is unsafe.
-    durability: ``"full"`` syncs every commit; ``"fast"`` does not, for stores that can be computed again.
-    force: write on a network filesystem all the same. map_size: an upper limit in bytes for the file (1 TiB of address space by default).
+    mode: ``"r"`` read; ``"a"`` read and write, created if missing; ``"w"`` new, refuses to touch
+    one that exists.
+    checksum: verify every entry that is read. io: ``"map"``, or ``"pread"`` where a mapping is
+    unsafe.
+    durability: ``"full"`` syncs every commit; ``"fast"`` does not, for stores that can be computed
+    again.
+    force: write on a network filesystem all the same. map_size: an upper limit in bytes for the
+    file (1 TiB of address space by default).
 
-    Raises NotAStore, NewerFormat, StoreExists, ReadOnlyStore, UnsafeFilesystem, CorruptStore, StoreBusy.
+    Raises NotAStore, NewerFormat, StoreExists, ReadOnlyStore, UnsafeFilesystem, CorruptStore,
+    StoreBusy.
     """
-    return Store(path, mode, checksum=checksum, io=io, durability=durability, force=force, map_size=map_size)
+    return Store(
+        path, mode, checksum=checksum, io=io, durability=durability, force=force, map_size=map_size
+    )
 
 
 class Store(Mapping[str, View]):
-    """Views by path. May be open any number of times, in threads and in forked or spawned processes.
+    """Views by path. May be open any number of times, in threads and in forked or spawned
+    processes.
 
-    A Store reads from one snapshot, taken when it first reads; ``refresh()`` and its own writes move it on.
+    A Store reads from one snapshot, taken when it first reads; ``refresh()`` and its own writes
+    move it on.
     """
 
     def __init__(
@@ -69,13 +86,21 @@ class Store(Mapping[str, View]):
         self.mode = mode
         self.checksum = checksum
         self.io = io
-        self._options = {"checksum": checksum, "io": io, "durability": durability, "force": force, "map_size": map_size}
+        self._options = {
+            "checksum": checksum,
+            "io": io,
+            "durability": durability,
+            "force": force,
+            "map_size": map_size,
+        }
         self._environment: Environment | None = None
         self._snapshot: Snapshot | None = None
         self._taken = 0.0
         self._kept: weakref.WeakSet[Any] = weakref.WeakSet()
         if mode == "w" and (self.path / "data.mdb").exists():
-            raise StoreExists(f'{self.path} is a store already: open it with mode "a", or choose another path')
+            raise StoreExists(
+                f'{self.path} is a store already: open it with mode "a", or choose another path'
+            )
         self._environment = environment.acquire(
             self.path,
             create=mode != "r",
@@ -86,7 +111,8 @@ class Store(Mapping[str, View]):
         )
         self._environment.holders.add(self)
 
-    # -- snapshots -----------------------------------------------------------------------------------
+    # -- snapshots
+    # -----------------------------------------------------------------------------------
 
     @property
     def environment(self) -> Environment:
@@ -103,7 +129,9 @@ class Store(Mapping[str, View]):
         return snapshot
 
     def refresh(self) -> None:
-        """See what has been committed since, here and by other processes. Arrays taken before keep what they hold."""
+        """See what has been committed since, here and by other processes. Arrays taken before keep
+        what they hold.
+        """
         self.let_go()
 
     def let_go(self) -> None:
@@ -114,7 +142,8 @@ class Store(Mapping[str, View]):
     def _keep(self, holder: Any) -> None:
         self._kept.add(holder)
 
-    # -- views ---------------------------------------------------------------------------------------
+    # -- views
+    # ---------------------------------------------------------------------------------------
 
     def views(self) -> list[str]:
         """The paths of all views, sorted."""
@@ -127,7 +156,11 @@ class Store(Mapping[str, View]):
         return len(self.views())
 
     def __contains__(self, path: object) -> bool:
-        return isinstance(path, str) and bool(path) and self.snapshot().get(b"views", path.encode()) is not None
+        return (
+            isinstance(path, str)
+            and bool(path)
+            and self.snapshot().get(b"views", path.encode()) is not None
+        )
 
     def __getitem__(self, path: str) -> View:
         parse_view(path)
@@ -135,7 +168,9 @@ class Store(Mapping[str, View]):
         return View(self, path)
 
     def view(self, path: str, spec: Mapping[str, Any] | None = None) -> View:
-        """The view at ``path``. With ``spec``, StaleView is raised where the stored one was computed under another."""
+        """The view at ``path``. With ``spec``, StaleView is raised where the stored one was
+        computed under another.
+        """
         view = self[path]
         if spec is not None:
             self._compare(path, view.record, spec, StaleView)
@@ -161,10 +196,13 @@ class Store(Mapping[str, View]):
         zeros: str = "flag",
         exist_ok: bool = False,
     ) -> View:
-        """Declare a view. ``shape`` is an entry's, with None first where that varies; ``spec`` says what it is (JSON values).
+        """Declare a view. ``shape`` is an entry's, with None first where that varies; ``spec`` says
+        what it is (JSON values).
 
-        nonfinite: ``"refuse"`` or ``"flag"`` NaN and Inf. zeros: ``"flag"`` or ``"refuse"`` rows that are zero throughout.
-        exist_ok: an existing view of the same declaration is returned; of another, SpecMismatch shows both.
+        nonfinite: ``"refuse"`` or ``"flag"`` NaN and Inf. zeros: ``"flag"`` or ``"refuse"`` rows
+        that are zero throughout.
+        exist_ok: an existing view of the same declaration is returned; of another, SpecMismatch
+        shows both.
         """
         self._writable()
         parse_view(path)
@@ -185,7 +223,9 @@ class Store(Mapping[str, View]):
                 if existing is not None:
                     record = ViewRecord.unpack(path, bytes(existing))
                     if not exist_ok:
-                        raise SpecMismatch(f"{path} exists already: open it with store[path], or drop it first")
+                        raise SpecMismatch(
+                            f"{path} exists already: open it with store[path], or drop it first"
+                        )
                     self._compare(path, record, declared.spec, SpecMismatch)
                     if (record.dtype, record.shape) != (declared.dtype, declared.shape):
                         raise SpecMismatch(
@@ -201,17 +241,22 @@ class Store(Mapping[str, View]):
             self.refresh()
         return View(self, path)
 
-    def _compare(self, path: str, record: ViewRecord, spec: Mapping[str, Any], error: type[MerstoreError]) -> None:
+    def _compare(
+        self, path: str, record: ViewRecord, spec: Mapping[str, Any], error: type[MerstoreError]
+    ) -> None:
         wanted = _spec.fingerprint(spec)
         if record.fingerprint != wanted:
             lines = "; ".join(_spec.differences(record.spec, json.loads(_spec.canonical(spec))))
             raise error(
-                f"{path} was computed under another spec: stored {record.fingerprint[:12]}, asked for {wanted[:12]} ({lines}). "
+                f"{path} was computed under another spec: stored {record.fingerprint[:12]}, "
+                f"asked for {wanted[:12]} ({lines}). "
                 "Use another sampling or encoder name for the new one, or drop the view"
             )
 
     def drop_view(self, path: str) -> None:
-        """Delete a view and all its entries. The space is used again; ``compact`` gives it back to the system."""
+        """Delete a view and all its entries. The space is used again; ``compact`` gives it back to
+        the system.
+        """
         self._writable()
         env = self.environment
         record = self[path].record
@@ -232,9 +277,11 @@ class Store(Mapping[str, View]):
         self.refresh()
 
     def resolve(self, folder: str, dataset: str | None = None) -> str:
-        """The path of the view that a legacy folder name stands for, in any role: by alias, else by the table of legacy names.
+        """The path of the view that a legacy folder name stands for, in any role: by alias, else by
+        the table of legacy names.
 
-        Raises UnknownView (with near names), also where several datasets have such a view and none is named.
+        Raises UnknownView (with near names), also where several datasets have such a view and none
+        is named.
         """
         found, aliases = [], []
         for key, value in self.snapshot().scan(b"views"):
@@ -248,11 +295,17 @@ class Store(Mapping[str, View]):
         if len(found) == 1:
             return found[0]
         if found:
-            raise UnknownView(f"folder {folder!r} is ambiguous, name the dataset: {', '.join(found)}")
+            raise UnknownView(
+                f"folder {folder!r} is ambiguous, name the dataset: {', '.join(found)}"
+            )
         near = difflib.get_close_matches(folder, [alias for alias in aliases if alias], 3)
-        raise UnknownView(f"{self.path} has no view for folder {folder!r}" + (f"; near: {', '.join(near)}" if near else ""))
+        raise UnknownView(
+            f"{self.path} has no view for folder {folder!r}"
+            + (f"; near: {', '.join(near)}" if near else "")
+        )
 
-    # -- writing -------------------------------------------------------------------------------------
+    # -- writing
+    # -------------------------------------------------------------------------------------
 
     def writer(self, max_bytes: int = 64 << 20, max_seconds: float = 5.0) -> Writer:
         """Collects entries and commits them together; see Writer. Use it in a ``with`` block."""
@@ -263,7 +316,8 @@ class Store(Mapping[str, View]):
         if self.mode == "r":
             raise ReadOnlyStore(f'{self.path} is open for reading: open it with mode "a" to write')
 
-    # -- what is known -------------------------------------------------------------------------------
+    # -- what is known
+    # -------------------------------------------------------------------------------
 
     @property
     def uuid(self) -> str:
@@ -281,7 +335,7 @@ class Store(Mapping[str, View]):
         dead = [int(value.split()[1]) for _, value in snapshot.scan(b"meta", b"dead/")]
         info = env.handle().info()
         file_bytes = env.map.size()
-        payload = sum(record.bytes for record in records)
+        payload = sum(record.nbytes for record in records)
         return {
             "path": str(self.path),
             "format": FORMAT,
@@ -306,18 +360,23 @@ class Store(Mapping[str, View]):
         }
 
     def verify(self, progress: Callable[[int, int], None] | None = None) -> list[verify.Problem]:
-        """Check every entry against its checksum and every record against the others. ``progress(bytes done, bytes in all)``."""
+        """Check every entry against its checksum and every record against the others.
+        ``progress(bytes done, bytes in all)``.
+        """
         self.refresh()
         return verify.verify(self.snapshot(), self.io, progress)
 
     def compact(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Rewrite the file without dead bytes and free pages. Needs the store alone (StoreBusy otherwise) and room for a second copy."""
+        """Rewrite the file without dead bytes and free pages. Needs the store alone (StoreBusy
+        otherwise) and room for a second copy.
+        """
         self._writable()
         self.let_go()
         compact.compact(self.environment, progress)
         self.refresh()
 
-    # -- closing -------------------------------------------------------------------------------------
+    # -- closing
+    # -------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Let go of the store. Arrays that were taken from it stay valid."""
@@ -330,15 +389,18 @@ class Store(Mapping[str, View]):
     def __enter__(self) -> "Store":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def __del__(self) -> None:
         if getattr(self, "_environment", None) is not None:
-            try:
+            with contextlib.suppress(Exception):  # at the end of the interpreter parts may be gone
                 self.close()
-            except Exception:  # noqa: S110  (interpreter shutdown)
-                pass
 
     def __reduce__(self) -> Any:
         return _unpickle, (str(self.path), "r" if self.mode == "r" else "a", self._options)

@@ -1,4 +1,6 @@
-"""``verify``: every payload against its checksum, every index entry against the block it points into, every counter against a count."""
+"""``verify``: every payload against its checksum, every index entry against the block it points
+into, every counter against a count.
+"""
 
 from collections.abc import Callable
 from itertools import groupby
@@ -17,8 +19,9 @@ from merstore.store.writer import digest
 class Problem(NamedTuple):
     """Something that is not as it must be. ``name`` is empty where it concerns a whole view.
 
-    Kinds: ``checksum`` (the payload changed), ``locator`` (the index points outside the file or into the wrong place), ``block`` (a block's
-    header is damaged), ``index`` (an entry that is neither tensor nor failure), ``counter``, ``orphan`` (records of no view), ``record``.
+    Kinds: ``checksum`` (the payload changed), ``locator`` (the index points outside the file or
+    into the wrong place), ``block`` (a block's header is damaged), ``index`` (an entry that is
+    neither tensor nor failure), ``counter``, ``orphan`` (records of no view), ``record``.
     """
 
     view: str
@@ -27,7 +30,9 @@ class Problem(NamedTuple):
     message: str
 
 
-def verify(snapshot: Snapshot, io: str, progress: Callable[[int, int], None] | None) -> list[Problem]:
+def verify(
+    snapshot: Snapshot, io: str, progress: Callable[[int, int], None] | None
+) -> list[Problem]:
     problems: list[Problem] = []
     records: dict[str, ViewRecord] = {}
     for key, value in snapshot.scan(b"views"):
@@ -36,7 +41,7 @@ def verify(snapshot: Snapshot, io: str, progress: Callable[[int, int], None] | N
             records[path] = ViewRecord.unpack(path, value)
         except CorruptStore as error:
             problems.append(Problem(path, "", "record", str(error)))
-    total = sum(record.bytes for record in records.values())
+    total = sum(record.nbytes for record in records.values())
     done = 0
     for path, record in records.items():
 
@@ -76,17 +81,31 @@ class _View:
             elif unpack_failure("", value) is not None:
                 failures += 1
             else:
-                self.add(key, "index", "the index entry is damaged: delete the entry and compute or import it again")
+                self.add(
+                    key,
+                    "index",
+                    "the index entry is damaged: delete the entry and compute or import it again",
+                )
         tensors.sort()
         for block, group in groupby(tensors, itemgetter(0)):
-            self.block(block, [(key, entry) for _, _, key, value in group if (entry := unpack(value))], advance)
+            self.block(
+                block,
+                [(key, entry) for _, _, key, value in group if (entry := unpack(value))],
+                advance,
+            )
         counted = (len(tensors), failures, nbytes)
-        claimed = (self.record.entries, self.record.failures, self.record.bytes)
+        claimed = (self.record.entries, self.record.failures, self.record.nbytes)
         if counted != claimed:
-            self.add(b"", "counter", f"entries, failures, bytes are {counted}, the view's record says {claimed}")
+            self.add(
+                b"",
+                "counter",
+                f"entries, failures, bytes are {counted}, the view's record says {claimed}",
+            )
         return self.found
 
-    def block(self, number: int, entries: list[tuple[bytes, IndexEntry]], advance: Callable[[int], None]) -> None:
+    def block(
+        self, number: int, entries: list[tuple[bytes, IndexEntry]], advance: Callable[[int], None]
+    ) -> None:
         """One block in one piece, then its entries in the order in which they lie."""
         page = entries[0][1].page if self.pages is None else self.pages.get(number, -1)
         table = self.table(number, page)
@@ -95,12 +114,16 @@ class _View:
             if isinstance(table, str):
                 self.add(key, "block", f"block {number}: {table}")
             elif self.pages is None and entry.page != page:
-                self.add(key, "locator", f"block {number} is at page {page}, the entry says {entry.page}")
+                self.add(
+                    key, "locator", f"block {number} is at page {page}, the entry says {entry.page}"
+                )
             else:
                 self.entry(key, entry, table)
 
     def table(self, number: int, page: int) -> "dict[bytes, list[Any]] | str":
-        """The block's records by name, with the block's offset in the file under the empty name; or what is wrong with it."""
+        """The block's records by name, with the block's offset in the file under the empty name; or
+        what is wrong with it.
+        """
         start = page * self.env.page_bytes + 16
         if page < 0 or start + 64 > self.committed:
             return "its page lies outside the file"
@@ -136,11 +159,17 @@ class _View:
         payload = table[b""][0][entry.offset : entry.offset + entry.nbytes]
         if digest(payload) != entry.checksum:
             name = dtypes.NAMES[entry.dtype]
-            self.add(key, "checksum", f"the {name} {entry.shape} is not what was written: delete it and compute or import it again")
+            self.add(
+                key,
+                "checksum",
+                f"the {name} {entry.shape} is not what was written: delete it and compute or import it again",
+            )
 
 
 def _orphans(snapshot: Snapshot, numbers: set[int]) -> list[Problem]:
-    """Index entries and blocks of views that are not there (a drop that was killed): harmless, `compact` takes them away."""
+    """Index entries and blocks of views that are not there (a drop that was killed): harmless,
+    `compact` takes them away.
+    """
     found = []
     for database in (b"index", b"blocks"):
         seen: dict[int, int] = {}
@@ -151,7 +180,12 @@ def _orphans(snapshot: Snapshot, numbers: set[int]) -> list[Problem]:
                 seen[orphan] = seen.get(orphan, 0) + 1
             start = number + 1
         found += [
-            Problem("", "", "orphan", f"{count} {database.decode()} records of view number {number}, which is gone; run `merstore compact`")
+            Problem(
+                "",
+                "",
+                "orphan",
+                f"{count} {database.decode()} records of view number {number}, which is gone; run `merstore compact`",
+            )
             for number, count in seen.items()
         ]
     return found

@@ -30,7 +30,9 @@ class Filler(Protocol):
 
 
 class _Slotted:
-    """Slots of some samples of a view, resolved when first asked for and kept while the store's snapshot allows."""
+    """Slots of some samples of a view, resolved when first asked for and kept while the store's
+    snapshot allows.
+    """
 
     def __init__(self, view: "View", count: int) -> None:
         self.view = view
@@ -62,14 +64,22 @@ class _Slotted:
         env = snapshot.environment
         values = snapshot.get_each(b"index", record.prefix, [self._key(row) for row in rows])
         bad = self._slots.resolve(
-            rows, values, env.page_bytes, env.committed_bytes(), record.row_elements, record.ragged, snapshot.pages(record.number)
-        )  # fmt: skip
+            rows,
+            values,
+            env.page_bytes,
+            env.committed_bytes(),
+            record.row_elements,
+            record.ragged,
+            snapshot.pages(record.number),
+        )
         if bad >= 0:
             raise CorruptEntry(
-                f"{self.view.path}/{self._key(rows[bad]).decode()}: the index entry contradicts the view or the file; run "
-                "`merstore verify`"
+                f"{self.view.path}/{self._key(rows[bad]).decode()}: the index entry contradicts the view "
+                "or the file; run `merstore verify`"
             )
-        first = next((value for value in values if value is not None and value[0] == _core.TENSOR), None)
+        first = next(
+            (value for value in values if value is not None and value[0] == _core.TENSOR), None
+        )
         if first is not None:
             self.view._check_block(snapshot, first)
 
@@ -102,7 +112,9 @@ class _Slotted:
             there = np.frombuffer(self._slots.statuses(rows), np.uint8) == _core.TENSOR
         return there
 
-    def _gather(self, rows: np.ndarray, out: Any, on_miss: str, dtype: Any) -> "Batch | RaggedBatch":
+    def _gather(
+        self, rows: np.ndarray, out: Any, on_miss: str, dtype: Any
+    ) -> "Batch | RaggedBatch":
         if on_miss not in ON_MISS:
             raise MerstoreError(f"on_miss is one of {', '.join(ON_MISS)}, not {on_miss!r}")
         snapshot = self._resolved(rows)
@@ -113,7 +125,9 @@ class _Slotted:
         array = None
         if on_miss == "raise":  # the common case, kept short
             array = self._fixed_out(out, len(rows), numpy_dtype)
-            status = self._slots.gather(self._file(snapshot), rows, array, code, record.row_elements, 1, False)
+            status = self._slots.gather(
+                self._file(snapshot), rows, array, code, record.row_elements, 1, False
+            )
             if status[0] == _core.GATHERED:
                 if self.view.store.checksum:
                     self._verify(snapshot, rows)
@@ -130,7 +144,9 @@ class _Slotted:
         self._run(snapshot, rows, array, code, 1, on_miss != "skip")
         return Batch.of(array, mask)
 
-    def _gather_ragged(self, snapshot: Snapshot, rows: np.ndarray, out: Any, on_miss: str, dtype: Any) -> RaggedBatch:
+    def _gather_ragged(
+        self, snapshot: Snapshot, rows: np.ndarray, out: Any, on_miss: str, dtype: Any
+    ) -> RaggedBatch:
         there = self._misses(rows, on_miss)
         snapshot = self._resolved(rows)
         mask = np.ones(len(rows), bool) if there is None else there
@@ -156,7 +172,9 @@ class _Slotted:
             raise InvalidTensor(f'padding goes to the "front" or the "back", not {side!r}')
         record = self.view.record
         if not record.ragged:
-            raise InvalidTensor(f"view {self.view.path} has the fixed shape {record.shape}: there is nothing to pad")
+            raise InvalidTensor(
+                f"view {self.view.path} has the fixed shape {record.shape}: there is nothing to pad"
+            )
         self._resolved(rows)
         there = self._misses(rows, on_miss)
         snapshot = self._resolved(rows)
@@ -168,18 +186,30 @@ class _Slotted:
         self._slots.lengths(rows, lengths)
         width = int(lengths.max(initial=0)) if length is None else length
         array = self._fixed_out(out, len(rows), numpy_dtype, (width, *record.row_shape))
-        status = self._slots.pad(self._file(snapshot), rows, array, code, record.row_elements, width, side == "front")
+        status = self._slots.pad(
+            self._file(snapshot), rows, array, code, record.row_elements, width, side == "front"
+        )
         if status[0] != _core.GATHERED:
             raise self._error(snapshot, rows, status, code)
         if self.view.store.checksum:
             self._verify(snapshot, rows)
         return array, np.minimum(lengths, width), mask
 
-    def _run(self, snapshot: Snapshot, rows: np.ndarray, out: np.ndarray, code: int, missing: int, allow: bool) -> None:
+    def _run(
+        self,
+        snapshot: Snapshot,
+        rows: np.ndarray,
+        out: np.ndarray,
+        code: int,
+        missing: int,
+        allow: bool,
+    ) -> None:
         record = self.view.record
         if self.view.store.checksum:
             self._verify(snapshot, rows)
-        status = self._slots.gather(self._file(snapshot), rows, out, code, record.row_elements, missing, allow)
+        status = self._slots.gather(
+            self._file(snapshot), rows, out, code, record.row_elements, missing, allow
+        )
         if status[0] != _core.GATHERED:
             raise self._error(snapshot, rows, status, code)
 
@@ -203,26 +233,34 @@ class _Slotted:
         shape = (count, *(self.view.record.row_shape if row_shape is None else row_shape))
         return allocate(shape, dtype) if out is None else destination(out, shape, dtype)
 
-    def _error(self, snapshot: Snapshot, rows: np.ndarray, status: tuple[int, int, int], code: int) -> MerstoreError:
+    def _error(
+        self, snapshot: Snapshot, rows: np.ndarray, status: tuple[int, int, int], code: int
+    ) -> MerstoreError:
         kind, position, number = status
         name = self._key(int(rows[position])).decode()
         if kind == _core.CANNOT_CAST:
             stored = dtypes.NAMES[self._slots.location(int(rows[position]))[2]]
             return InvalidTensor(
-                f"{self.view.path}/{name} is stored as {stored}, which a batch of {dtypes.NAMES[code]} cannot hold: ask for "
-                'dtype="float32" or "float64"'
+                f"{self.view.path}/{name} is stored as {stored}, which a batch of "
+                f'{dtypes.NAMES[code]} cannot hold: ask for dtype="float32" or "float64"'
             )
         if kind == _core.CUT_SHORT:
-            return CorruptStore(f"{snapshot.environment.path / 'data.mdb'} was cut short: restore it from a copy")
+            return CorruptStore(
+                f"{snapshot.environment.path / 'data.mdb'} was cut short: restore it from a copy"
+            )
         if kind == _core.NO_MEMORY:
             return MerstoreError("out of memory while casting a batch")
-        return MerstoreError(f"{snapshot.environment.path / 'data.mdb'} cannot be read (errno {number})")
+        return MerstoreError(
+            f"{snapshot.environment.path / 'data.mdb'} cannot be read (errno {number})"
+        )
 
     def _verify(self, snapshot: Snapshot, rows: np.ndarray) -> None:
         """Checksums of what a gather serves, for stores opened with ``checksum=True``."""
         record = self.view.record
         keys = [self._key(row) for row in rows.tolist()]
-        for row, key, value in zip(rows.tolist(), keys, snapshot.get_each(b"index", record.prefix, keys), strict=True):
+        for row, key, value in zip(
+            rows.tolist(), keys, snapshot.get_each(b"index", record.prefix, keys), strict=True
+        ):
             entry = unpack(value) if value is not None else None
             if entry is None:
                 continue
@@ -250,8 +288,12 @@ class Selection(_Slotted):
     def __len__(self) -> int:
         return len(self.names)
 
-    def gather(self, index: Any, out: Any = None, on_miss: str = "raise", dtype: Any = None) -> "Batch | RaggedBatch":
-        """The entries at ``index`` (integers ``[B]``; negative ones count from the end), as ``View.gather`` gives them."""
+    def gather(
+        self, index: Any, out: Any = None, on_miss: str = "raise", dtype: Any = None
+    ) -> "Batch | RaggedBatch":
+        """The entries at ``index`` (integers ``[B]``; negative ones count from the end), as
+        ``View.gather`` gives them.
+        """
         return self._gather(self._rows(index), out, on_miss, dtype)
 
     def padded(
@@ -263,14 +305,18 @@ class Selection(_Slotted):
         on_miss: str = "raise",
         dtype: Any = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """A ragged view's entries padded with zeros, in one pass from the map: ``(values [B, length, ...], lengths int64 [B], mask bool)``.
+        """A ragged view's entries padded with zeros, in one pass from the map: ``(values [B,
+        length, ...], lengths int64 [B], mask bool)``.
 
-        ``length`` is the longest entry's by default; longer ones keep their first rows. ``side`` is where the zeros go, ``"back"`` or ``"front"``.
+        ``length`` is the longest entry's by default; longer ones keep their first rows. ``side`` is
+        where the zeros go, ``"back"`` or ``"front"``.
         """
         return self._pad(self._rows(index), length, side, out, on_miss, dtype)
 
     def lengths(self, index: Any = None) -> np.ndarray:
-        """int64 ``[B]``: how many rows each entry has (1 in a view of fixed shape), 0 for what is not there. Reads the index only."""
+        """int64 ``[B]``: how many rows each entry has (1 in a view of fixed shape), 0 for what is
+        not there. Reads the index only.
+        """
         rows = np.arange(len(self)) if index is None else self._rows(index)
         self._resolved(rows)
         out = np.zeros(len(rows), np.int64)
@@ -293,7 +339,9 @@ class Selection(_Slotted):
     def _rows(self, index: Any) -> np.ndarray:
         rows = np.ascontiguousarray(index, np.int64)
         if rows.ndim != 1:
-            raise InvalidTensor(f"row numbers come as one integer array [B], not of shape {rows.shape}")
+            raise InvalidTensor(
+                f"row numbers come as one integer array [B], not of shape {rows.shape}"
+            )
         if rows.size and rows.min() < 0:
             rows = np.where(rows < 0, rows + len(self), rows)
         return rows
@@ -316,7 +364,8 @@ class View(_Slotted):
         self.filler: Filler | None = None
         super().__init__(self, 0)
 
-    # -- what the view is ----------------------------------------------------------------------------
+    # -- what the view is
+    # ----------------------------------------------------------------------------
 
     @property
     def record(self) -> ViewRecord:
@@ -374,7 +423,8 @@ class View(_Slotted):
         super().let_go()
         self._record = self._record_of = self._checked = None
 
-    # -- one entry -----------------------------------------------------------------------------------
+    # -- one entry
+    # -----------------------------------------------------------------------------------
 
     def __len__(self) -> int:
         return self.record.entries
@@ -396,9 +446,11 @@ class View(_Slotted):
         return Names.of_bytes([key for key, value in found if value[0] == _core.TENSOR])
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """The entry as a read-only array over the map, no copy, dtype and shape as stored (bfloat16: a float32 copy).
+        """The entry as a read-only array over the map, no copy, dtype and shape as stored
+        (bfloat16: a float32 copy).
 
-        It keeps its snapshot alive: hold on to many for long and the file cannot reuse pages. Raises MissingEntry.
+        It keeps its snapshot alive: hold on to many for long and the file cannot reuse pages.
+        Raises MissingEntry.
         """
         value = self._value(name)
         entry = unpack(value) if value is not None else None
@@ -415,7 +467,9 @@ class View(_Slotted):
         return array
 
     def __setitem__(self, name: str, array: Any) -> None:
-        """Add or replace one entry, committed at once. Many are stored much faster with ``update``. Errors as ``Writer.put``."""
+        """Add or replace one entry, committed at once. Many are stored much faster with ``update``.
+        Errors as ``Writer.put``.
+        """
         with self.store.writer() as writer:
             writer.put(self, name, array)
 
@@ -426,22 +480,30 @@ class View(_Slotted):
             writer.delete(self, name)
 
     def update(self, entries: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> None:
-        """Add or replace many entries, in as few transactions as the writer's bounds allow. Errors as ``Writer.put``; what was committed before
-        one stays."""
+        """Add or replace many entries, in as few transactions as the writer's bounds allow. Errors
+        as ``Writer.put``; what was committed before one stays.
+        """
         pairs = entries.items() if isinstance(entries, Mapping) else entries
         with self.store.writer() as writer:
             for name, array in pairs:
                 writer.put(self, name, array)
 
-    # -- batches -------------------------------------------------------------------------------------
+    # -- batches
+    # -------------------------------------------------------------------------------------
 
-    def gather(self, names: Iterable[str], out: Any = None, on_miss: str = "raise", dtype: Any = None) -> "Batch | RaggedBatch":
-        """The entries of ``names`` in one buffer: a Batch ``[B, *shape]``, or a RaggedBatch where the first dimension varies.
+    def gather(
+        self, names: Iterable[str], out: Any = None, on_miss: str = "raise", dtype: Any = None
+    ) -> "Batch | RaggedBatch":
+        """The entries of ``names`` in one buffer: a Batch ``[B, *shape]``, or a RaggedBatch where
+        the first dimension varies.
 
-        out: C-contiguous array or CPU tensor to fill (ragged: with at least as many rows as all entries together).
-        on_miss: ``"raise"`` MissingEntry; ``"skip"`` leave out; ``"mask"`` a zero row, and False in ``batch.mask``; ``"fill"`` compute
-        it by the view's filler, and mask what cannot be computed.
-        dtype: float32 or float64 casts float entries on the way; by default the view's own (bfloat16: float32).
+        out: C-contiguous array or CPU tensor to fill (ragged: with at least as many rows as all
+        entries together).
+        on_miss: ``"raise"`` MissingEntry; ``"skip"`` leave out; ``"mask"`` a zero row, and False in
+        ``batch.mask``; ``"fill"`` compute it by the view's filler, and mask what cannot be
+        computed.
+        dtype: float32 or float64 casts float entries on the way; by default the view's own
+        (bfloat16: float32).
         """
         known = self._rows
         try:
@@ -451,7 +513,9 @@ class View(_Slotted):
         return self._gather(rows, out, on_miss, dtype)
 
     def select(self, names: Iterable[str] | None = None) -> Selection:
-        """A selection of ``names`` (all entries by default, in byte order) for gathering by row number. Names need not be there yet."""
+        """A selection of ``names`` (all entries by default, in byte order) for gathering by row
+        number. Names need not be there yet.
+        """
         if names is None:
             return Selection(self, self.names())
         if not isinstance(names, Names):
@@ -469,14 +533,19 @@ class View(_Slotted):
     def _key(self, row: int) -> bytes:
         return self._keys[row]
 
-    # -- what is not there ---------------------------------------------------------------------------
+    # -- what is not there
+    # ---------------------------------------------------------------------------
 
     def missing(self, names: Iterable[str], retry: Iterable[str] = ()) -> list[str]:
-        """Those of ``names`` with neither a tensor nor a failure record; a failure of a kind in ``retry`` (``"all"``: any) counts as missing."""
+        """Those of ``names`` with neither a tensor nor a failure record; a failure of a kind in
+        ``retry`` (``"all"``: any) counts as missing.
+        """
         retry = {retry} if isinstance(retry, str) else set(retry)
         names = list(names)
         prefix = self.record.prefix
-        found = self.store.snapshot().get_each(b"index", prefix, [sample_key(name) for name in names])
+        found = self.store.snapshot().get_each(
+            b"index", prefix, [sample_key(name) for name in names]
+        )
         missing = []
         for name, value in zip(names, found, strict=True):
             if value is not None and retry and value[0] == _core.FAILURE:
@@ -497,8 +566,12 @@ class View(_Slotted):
         if not self.record.failures:
             return []
         scan = self.store.snapshot().scan(b"index", self.record.prefix)
-        found = (unpack_failure(key.decode(), value) for key, value in scan if value[0] == _core.FAILURE)
-        return [failure for failure in found if failure is not None and kind in (None, failure.kind)]
+        found = (
+            unpack_failure(key.decode(), value) for key, value in scan if value[0] == _core.FAILURE
+        )
+        return [
+            failure for failure in found if failure is not None and kind in (None, failure.kind)
+        ]
 
     def fail(self, name: str, kind: str, message: str) -> None:
         """Record that a sample has no tensor, and why."""
@@ -507,17 +580,21 @@ class View(_Slotted):
 
     def _explain(self, missing: list[str]) -> str:
         """What a MissingEntry says."""
-        failures = [failure for failure in map(self.failure, missing[:_SHOWN]) if failure is not None]
+        failures = [
+            failure for failure in map(self.failure, missing[:_SHOWN]) if failure is not None
+        ]
         if failures:
             reasons = "; ".join(f"{f.name}: {f.kind} ({f.message})" for f in failures)
-            advice = "these failed before: try again with retry_failed (`merstore prewarm --retry-failed`), or use on_miss"
+            advice = "These failed before: retry them (`merstore prewarm --retry-failed all`), or use on_miss"
         else:
             reasons = ", ".join(missing[:_SHOWN])
-            advice = 'import or prewarm them, or choose on_miss="skip", "mask" or "fill"'
+            advice = 'Import or prewarm them, or choose on_miss="skip", "mask" or "fill"'
         more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-        return f"view {self.path} lacks {len(missing)} of the samples asked for: {reasons}{more}. {advice[0].upper()}{advice[1:]}"
+        count = len(missing)
+        return f"view {self.path} lacks {count} of the samples asked for: {reasons}{more}. {advice}"
 
-    # -- inside --------------------------------------------------------------------------------------
+    # -- inside
+    # --------------------------------------------------------------------------------------
 
     def _value(self, name: str) -> bytes | None:
         return self.store.snapshot().get(b"index", self.record.prefix + sample_key(name))
@@ -528,13 +605,21 @@ class View(_Slotted):
         page = entry.page if pages is None else pages.get(entry.block, -1)
         offset = page * env.page_bytes + 16 + entry.offset
         elements = int(np.prod(entry.shape, dtype=np.int64))
-        fits = elements * dtypes.numpy_dtype(entry.dtype).itemsize == entry.nbytes if entry.dtype in dtypes.CODES.values() else False
+        fits = (
+            elements * dtypes.numpy_dtype(entry.dtype).itemsize == entry.nbytes
+            if entry.dtype in dtypes.CODES.values()
+            else False
+        )
         if page < 0 or not fits or offset + entry.nbytes > env.committed_bytes():
-            raise CorruptEntry(f"{self.path}/{name}: the index entry contradicts the file; run `merstore verify`")
+            raise CorruptEntry(
+                f"{self.path}/{name}: the index entry contradicts the file; run `merstore verify`"
+            )
         try:
             return env.file(self.store.io).payload(offset, entry.nbytes, snapshot)
         except EOFError:
-            raise CorruptStore(f"{env.path / 'data.mdb'} was cut short: restore it from a copy") from None
+            raise CorruptStore(
+                f"{env.path / 'data.mdb'} was cut short: restore it from a copy"
+            ) from None
 
     def _check_block(self, snapshot: Snapshot, value: bytes) -> None:
         """Once per snapshot: the block that a locator leads to is the one that the index names."""
@@ -542,12 +627,20 @@ class View(_Slotted):
             return
         entry = unpack(value)
         assert entry is not None
-        header = self._payload(snapshot, "", entry._replace(offset=0, nbytes=64, shape=(64,), dtype=dtypes.CODES["uint8"]))
+        header = self._payload(
+            snapshot,
+            "",
+            entry._replace(offset=0, nbytes=64, shape=(64,), dtype=dtypes.CODES["uint8"]),
+        )
         head = bytes(memoryview(header)[:32])
-        if head[:8] != b"MERBLOCK" or head[16:20] != self.record.number.to_bytes(4, "little") or head[24:32] != entry.block.to_bytes(8, "little"):
+        if (
+            head[:8] != b"MERBLOCK"
+            or head[16:20] != self.record.number.to_bytes(4, "little")
+            or head[24:32] != entry.block.to_bytes(8, "little")
+        ):
             raise CorruptStore(
-                f"{snapshot.environment.path}: view {self.path} is not where its index says; the file was changed by another program. Run "
-                "`merstore verify`, then `merstore compact`"
+                f"{snapshot.environment.path}: view {self.path} is not where its index says; the file was "
+                "changed by another program. Run `merstore verify`, then `merstore compact`"
             )
         self._checked = snapshot
 

@@ -1,4 +1,6 @@
-"""Writing: entries are packed into blocks and committed in transactions bounded in bytes and seconds."""
+"""Writing: entries are packed into blocks and committed in transactions bounded in bytes and
+seconds.
+"""
 
 import json
 import os
@@ -30,7 +32,7 @@ TABLE_BYTES = 64 << 10
 MERGE_BYTES = 256 << 10  # a last block smaller than this is taken up into the next commit's
 MAX_ENTRY_BYTES = (1 << 32) - (1 << 20)
 
-digest = xxhash.xxh3_64_intdigest
+digest: Callable[[Any], int] = xxhash.xxh3_64_intdigest
 
 
 class _Put(NamedTuple):
@@ -55,7 +57,9 @@ class _Delete(NamedTuple):
 
 
 class _Pending:
-    """What one view is about to get: the last operation on each name, and the blocks with the payloads."""
+    """What one view is about to get: the last operation on each name, and the blocks with the
+    payloads.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -66,12 +70,19 @@ class _Pending:
 class Writer:
     """Collects entries of any views of one store and commits them together.
 
-    A commit happens by itself when ``max_bytes`` are pending or ``max_seconds`` have passed since the first of them came, on ``commit()``,
-    and at the end of a ``with`` block; an exception in the block drops what is pending. After a commit returns, what it held
-    survives any crash. The bytes of an array are copied when it is put.
+    A commit happens by itself when ``max_bytes`` are pending or ``max_seconds`` have passed since
+    the first of them came, on ``commit()``, and at the end of a ``with`` block; an exception in the
+    block drops what is pending. After a commit returns, what it held survives any crash. The bytes
+    of an array are copied when it is put.
     """
 
-    def __init__(self, environment: Environment, after_commit: Callable[[], None], max_bytes: int, max_seconds: float) -> None:
+    def __init__(
+        self,
+        environment: Environment,
+        after_commit: Callable[[], None],
+        max_bytes: int,
+        max_seconds: float,
+    ) -> None:
         self._environment = environment
         self._after_commit = after_commit
         self._max_bytes = max_bytes
@@ -82,13 +93,15 @@ class Writer:
         self._since = 0.0
         self._run: int | None = None
 
-    # -- collecting ----------------------------------------------------------------------------------
+    # -- collecting
+    # ----------------------------------------------------------------------------------
 
     def put(self, view: "View", name: str, array: Any, *, as_stored: bool = False) -> None:
-        """Add or replace an entry. ``as_stored`` (imports) admits another dtype than the view's, and ``(D,)`` in a ``(None, D)`` view.
+        """Add or replace an entry. ``as_stored`` (imports) admits another dtype than the view's,
+        and ``(D,)`` in a ``(None, D)`` view.
 
-        Raises InvalidKey, or InvalidTensor for a wrong dtype, rank or shape, an empty array, and NaN, Inf or a zero row where
-        the view refuses them. Nothing is stored then.
+        Raises InvalidKey, or InvalidTensor for a wrong dtype, rank or shape, an empty array, and
+        NaN, Inf or a zero row where the view refuses them. Nothing is stored then.
         """
         key = sample_key(name)
         data, dtype = dtypes.as_stored(array)
@@ -98,18 +111,24 @@ class Writer:
         if flags:
             _check_flags(view.path, name, record, flags)
         pending = self._view(record, view.path)
-        operation = self._pack(pending, key, data, dtype, data.shape, flags, digest(data), now(), None)
+        operation = self._pack(
+            pending, key, data, dtype, data.shape, flags, digest(data), now(), None
+        )
         self._add(pending, key, operation, data.nbytes)
 
     def fail(self, view: "View", name: str, kind: str, message: str) -> None:
-        """Record why a sample has no tensor. A tensor that is there stays; an earlier failure is replaced and its attempts counted on."""
+        """Record why a sample has no tensor. A tensor that is there stays; an earlier failure is
+        replaced and its attempts counted on.
+        """
         self._add(self._view(view.record, view.path), sample_key(name), _Fail(kind, message), 1)
 
     def delete(self, view: "View", name: str) -> None:
         """Remove an entry or a failure. It is no error if there is none."""
         self._add(self._view(view.record, view.path), sample_key(name), _Delete(), 1)
 
-    def copy(self, record: ViewRecord, path: str, key: bytes, entry: IndexEntry, data: memoryview) -> None:
+    def copy(
+        self, record: ViewRecord, path: str, key: bytes, entry: IndexEntry, data: memoryview
+    ) -> None:
         """Add an entry of another file as it is there, flags, checksum, time and run included."""
         pending = self._view(record, path)
         operation = self._pack(
@@ -141,11 +160,17 @@ class Writer:
             if nbytes > BLOCK_BYTES:
                 builders.append(_core.BlockBuilder(nbytes, len(key) + 64))
             else:
-                builders.append(self._spare.pop() if self._spare else _core.BlockBuilder(BLOCK_BYTES, TABLE_BYTES))
+                builders.append(
+                    self._spare.pop()
+                    if self._spare
+                    else _core.BlockBuilder(BLOCK_BYTES, TABLE_BYTES)
+                )
         offset = builders[-1].add(key, dtype, shape, flags, checksum, data)
         return _Put(len(builders) - 1, offset, nbytes, dtype, shape, flags, checksum, written, run)
 
-    def _add(self, pending: _Pending, key: bytes, operation: "_Put | _Fail | _Delete", nbytes: int) -> None:
+    def _add(
+        self, pending: _Pending, key: bytes, operation: "_Put | _Fail | _Delete", nbytes: int
+    ) -> None:
         if not self._bytes:
             self._since = time.monotonic()
         pending.operations[key] = operation
@@ -153,10 +178,13 @@ class Writer:
         if self._bytes >= self._max_bytes or time.monotonic() - self._since >= self._max_seconds:
             self.commit()
 
-    # -- committing ----------------------------------------------------------------------------------
+    # -- committing
+    # ----------------------------------------------------------------------------------
 
     def commit(self) -> None:
-        """Store all that is pending in one transaction. If that fails (StoreFull), what was pending is gone and the store as it was before."""
+        """Store all that is pending in one transaction. If that fails (StoreFull), what was pending
+        is gone and the store as it was before.
+        """
         if not self._bytes:
             return
         pending, size = self._pending, self._bytes
@@ -172,7 +200,10 @@ class Writer:
             self._run = run
         finally:
             self._spare += [
-                builder for view in pending.values() for builder in view.builders if builder.capacity == BLOCK_BYTES
+                builder
+                for view in pending.values()
+                for builder in view.builders
+                if builder.capacity == BLOCK_BYTES
             ][: 64 - len(self._spare)]
             for builder in self._spare:
                 builder.reset()
@@ -185,7 +216,9 @@ class Writer:
         value = txn.get(pending.path.encode(), db=databases[b"views"])
         record = ViewRecord.unpack(pending.path, bytes(value)) if value is not None else None
         if record is None or record.number != number:
-            raise UnknownView(f"view {pending.path} was dropped while something was written to it: create it again")
+            raise UnknownView(
+                f"view {pending.path} was dropped while something was written to it: create it again"
+            )
 
         merged = self._merge_last(txn, record, pending)
         blocks = self._put_blocks(txn, record, pending, run)
@@ -205,7 +238,7 @@ class Writer:
                 continue
             if tensor is not None:
                 record.entries -= 1
-                record.bytes -= tensor.nbytes
+                record.nbytes -= tensor.nbytes
                 record.moves += 1
                 if tensor.block != merged:
                     entries, nbytes, _ = dead.get(tensor.block, (0, 0, 0))
@@ -230,24 +263,39 @@ class Writer:
                 live[operation.block] += 1
                 live_bytes[operation.block] += operation.nbytes
                 record.entries += 1
-                record.bytes += operation.nbytes
+                record.nbytes += operation.nbytes
             elif isinstance(operation, _Fail):
                 earlier = unpack_failure("", old) if old is not None else None
                 attempts = 1 + (earlier.attempts if earlier else 0)
-                txn.put(where, pack_failure(operation.kind, operation.message, attempts, run, moment), db=index)
+                txn.put(
+                    where,
+                    pack_failure(operation.kind, operation.message, attempts, run, moment),
+                    db=index,
+                )
                 record.failures += 1
             elif old is not None:
                 txn.delete(where, db=index)
 
-        for (block, _, _), builder, entries, nbytes in zip(blocks, pending.builders, live, live_bytes, strict=True):
+        for (block, _, _), builder, entries, nbytes in zip(
+            blocks, pending.builders, live, live_bytes, strict=True
+        ):
             if entries < len(builder):  # a name that was put twice in this very transaction
-                self._bury(txn, record, block, len(builder) - entries, builder.payload_bytes - nbytes, len(builder))
+                self._bury(
+                    txn,
+                    record,
+                    block,
+                    len(builder) - entries,
+                    builder.payload_bytes - nbytes,
+                    len(builder),
+                )
         for block, (entries, nbytes, page) in dead.items():
             self._bury(txn, record, block, entries, nbytes, self._count(number, block, page))
         record.updated = moment
         txn.put(pending.path.encode(), record.pack(), db=databases[b"views"])
 
-    def _put_blocks(self, txn: Any, record: ViewRecord, pending: _Pending, run: int) -> list[tuple[int, int, int]]:
+    def _put_blocks(
+        self, txn: Any, record: ViewRecord, pending: _Pending, run: int
+    ) -> list[tuple[int, int, int]]:
         """Put the blocks; their numbers, pages and header sizes."""
         put = []
         database = self._environment.databases[b"blocks"]
@@ -269,7 +317,9 @@ class Writer:
         return put
 
     def _merge_last(self, txn: Any, record: ViewRecord, pending: _Pending) -> int | None:
-        """Take a small last block's entries up into the pending ones, and delete it. Returns its number, or None."""
+        """Take a small last block's entries up into the pending ones, and delete it. Returns its
+        number, or None.
+        """
         if not record.last or record.last[2] > MERGE_BYTES or not pending.builders:
             return None
         databases = self._environment.databases
@@ -283,28 +333,48 @@ class Writer:
         for name, *_ in content[1]:
             found = txn.get(record.prefix + name, db=databases[b"index"])
             entry = unpack(bytes(found)) if found is not None else None
-            if entry is not None and entry.block == number and not isinstance(pending.operations.get(name), (_Put, _Delete)):
-                moved.append((name, entry, bytes(value[entry.offset : entry.offset + entry.nbytes])))
+            if (
+                entry is not None
+                and entry.block == number
+                and not isinstance(pending.operations.get(name), (_Put, _Delete))
+            ):
+                moved.append(
+                    (name, entry, bytes(value[entry.offset : entry.offset + entry.nbytes]))
+                )
         del value
         for name, entry, data in moved:
             pending.operations[name] = self._pack(
-                pending, name, memoryview(data), entry.dtype, entry.shape, entry.flags, entry.checksum, entry.time, entry.run
-            )  # fmt: skip
+                pending,
+                name,
+                memoryview(data),
+                entry.dtype,
+                entry.shape,
+                entry.flags,
+                entry.checksum,
+                entry.time,
+                entry.run,
+            )
         txn.delete(key, db=databases[b"blocks"])
         txn.delete(dead_key(record.number, number), db=databases[b"meta"])
         record.blocks -= 1
         return number
 
     def _count(self, view: int, block: int, page: int) -> int:
-        """How many entries a committed block was written with, from its header (LMDB would read the whole value)."""
+        """How many entries a committed block was written with, from its header (LMDB would read the
+        whole value).
+        """
         env = self._environment
         header = env.map.payload(page * env.page_bytes + 16, 64, None)
         found = np.frombuffer(header, "<u4", 4, 12)
         if bytes(header)[:8] != b"MERBLOCK" or found[1] != view:
-            raise CorruptStore(f"{env.path}: block {block} of view number {view} is damaged; run `merstore verify`")
+            raise CorruptStore(
+                f"{env.path}: block {block} of view number {view} is damaged; run `merstore verify`"
+            )
         return int(found[2])
 
-    def _bury(self, txn: Any, record: ViewRecord, block: int, entries: int, nbytes: int, total: int) -> None:
+    def _bury(
+        self, txn: Any, record: ViewRecord, block: int, entries: int, nbytes: int, total: int
+    ) -> None:
         """Count an entry's bytes as dead; delete the block with its last one."""
         databases = self._environment.databases
         key = dead_key(record.number, block)
@@ -322,26 +392,44 @@ class Writer:
         if record.last and record.last[0] == block:
             record.last = None
 
-    # -- with ----------------------------------------------------------------------------------------
+    # -- with
+    # ----------------------------------------------------------------------------------------
 
     def __enter__(self) -> "Writer":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if kind is None:
             self.commit()
         else:
             self._pending, self._bytes = {}, 0
 
 
-def _check(path: str, name: str, record: ViewRecord, data: np.ndarray, dtype: int, as_stored: bool) -> None:
+def _check(
+    path: str, name: str, record: ViewRecord, data: np.ndarray, dtype: int, as_stored: bool
+) -> None:
     where = f"{path}/{name}"
     if data.size == 0:
-        raise InvalidTensor(f"{where}: an array of shape {data.shape} holds nothing; record a failure instead")
-    if data.nbytes > MAX_ENTRY_BYTES or data.ndim > _core.MAX_DIMS or max(data.shape, default=0) >= 1 << 32:
-        raise InvalidTensor(f"{where}: {data.shape} is too large: at most {_core.MAX_DIMS} dimensions and 4 GB an entry")
+        raise InvalidTensor(
+            f"{where}: an array of shape {data.shape} holds nothing; record a failure instead"
+        )
+    if (
+        data.nbytes > MAX_ENTRY_BYTES
+        or data.ndim > _core.MAX_DIMS
+        or max(data.shape, default=0) >= 1 << 32
+    ):
+        raise InvalidTensor(
+            f"{where}: {data.shape} is too large: at most {_core.MAX_DIMS} dimensions and 4 GB an entry"
+        )
     if dtype != dtypes.CODES[record.dtype] and not as_stored:
-        raise InvalidTensor(f"{where}: the array is {dtypes.NAMES[dtype]}, the view {record.dtype}: convert it first")
+        raise InvalidTensor(
+            f"{where}: the array is {dtypes.NAMES[dtype]}, the view {record.dtype}: convert it first"
+        )
     row = record.row_shape
     fits = data.shape[1:] == row and data.ndim > 0 if record.ragged else data.shape == row
     if not fits and not (as_stored and record.ragged and data.shape == row):
@@ -351,10 +439,13 @@ def _check(path: str, name: str, record: ViewRecord, data: np.ndarray, dtype: in
 def _check_flags(path: str, name: str, record: ViewRecord, flags: int) -> None:
     if flags & _core.NONFINITE and record.nonfinite == "refuse":
         raise InvalidTensor(
-            f'{path}/{name}: the array holds NaN or Inf; mend it, or create the view with nonfinite="flag" to keep and mark such entries'
+            f"{path}/{name}: the array holds NaN or Inf; mend it, or create the view with "
+            'nonfinite="flag" to keep and mark such entries'
         )
     if flags & _core.ZERO_ROW and record.zeros == "refuse":
-        raise InvalidTensor(f"{path}/{name}: the array has a row of zeros, which this view refuses; record a failure instead")
+        raise InvalidTensor(
+            f"{path}/{name}: the array has a row of zeros, which this view refuses; record a failure instead"
+        )
 
 
 def _register_run(env: Environment, txn: Any) -> int:
