@@ -1,17 +1,20 @@
 """A batch of samples with their tensors, by key."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, ItemsView, KeysView
 from typing import Any
 
 import torch
 
 
-class FeatureBatch(Mapping[str, torch.Tensor]):
+class FeatureBatch:
     """Tensors of one batch by key, with the samples' names.
 
     names: list of B names. ``batch[key]``: tensor ``[B, *shape]``; of a ragged view padded with zeros
     at the back, ``[B, T, ...]``. lengths: by key of ragged views, int64 ``[B]``. mask: by key, bool ``[B]``: False
     where the sample has no entry in that view and its row is zeros.
+
+    ``model(**batch)`` passes the tensors. It is no Mapping on purpose: DataLoader takes those apart and
+    gives plain dicts back.
     """
 
     def __init__(
@@ -29,12 +32,18 @@ class FeatureBatch(Mapping[str, torch.Tensor]):
     def __getitem__(self, key: str) -> torch.Tensor:
         return self.tensors[key]
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.tensors)
+    def __contains__(self, key: object) -> bool:
+        return key in self.tensors
+
+    def keys(self) -> KeysView[str]:
+        return self.tensors.keys()
+
+    def items(self) -> ItemsView[str, torch.Tensor]:
+        return self.tensors.items()
 
     def __len__(self) -> int:
-        """The number of keys, as of any mapping; ``len(batch.names)`` is the number of samples."""
-        return len(self.tensors)
+        """The number of samples."""
+        return len(self.names)
 
     def to(self, device: Any, non_blocking: bool = False) -> "FeatureBatch":
         """The same batch with its tensors on ``device``."""
@@ -44,10 +53,12 @@ class FeatureBatch(Mapping[str, torch.Tensor]):
         """The same batch in page-locked memory (called by DataLoader's ``pin_memory=True``)."""
         return self._each(lambda tensor: tensor if tensor.is_pinned() else tensor.pin_memory())
 
-    def _each(self, change: Any) -> "FeatureBatch":
-        parts = (self.tensors, self.mask, self.lengths)
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "FeatureBatch":
+        def changed(part: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+            return {key: change(tensor) for key, tensor in part.items()}
+
         return FeatureBatch(
-            self.names, *({key: change(tensor) for key, tensor in part.items()} for part in parts)
+            self.names, changed(self.tensors), changed(self.mask), changed(self.lengths)
         )
 
     def __repr__(self) -> str:
