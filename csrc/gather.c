@@ -20,12 +20,12 @@ static void prefetch(const ms_map *map, const ms_slot *slot)
         __builtin_prefetch(map->base + slot->offset + at, 0, 3);
 }
 
-static void prefetch_ahead(const ms_map *map, const ms_slot *slots, const int64_t *rows, size_t count, size_t i)
+static void prefetch_ahead(const ms_map *map, const ms_slot *slots, size_t count, size_t i)
 {
     if (!map->base)
         return;
     for (size_t k = i ? i + AHEAD : 1; k <= i + AHEAD && k < count; k++)
-        prefetch(map, &slots[rows[k]]);
+        prefetch(map, &slots[k]);
 }
 
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -99,20 +99,20 @@ static ms_gather_status copy(const ms_map *map, const ms_slot *slot, size_t byte
     return status;
 }
 
-uint64_t ms_total_rows(const ms_slot *slots, const int64_t *rows, size_t count, uint64_t missing)
+uint64_t ms_total_rows(const ms_slot *slots, size_t count, uint64_t missing)
 {
     uint64_t total = 0;
     for (size_t i = 0; i < count; i++)
-        total += slots[rows[i]].status == MS_TENSOR ? slots[rows[i]].length : missing;
+        total += slots[i].status == MS_TENSOR ? slots[i].length : missing;
     return total;
 }
 
-ms_gather_status ms_check(const ms_map *map, const ms_slot *slots, const int64_t *rows, size_t count, uint32_t dtype,
+ms_gather_status ms_check(const ms_map *map, const ms_slot *slots, size_t count, uint32_t dtype,
                           int allow_missing, size_t *bad)
 {
     int64_t size = ms_map_size(map);
     for (size_t i = 0; i < count; i++) {
-        const ms_slot *slot = &slots[rows[i]];
+        const ms_slot *slot = &slots[i];
         *bad = i;
         if (slot->status != MS_TENSOR) {
             if (!allow_missing)
@@ -127,35 +127,33 @@ ms_gather_status ms_check(const ms_map *map, const ms_slot *slots, const int64_t
     return MS_GATHERED;
 }
 
-ms_gather_status ms_gather(const ms_map *map, const ms_slot *slots, const int64_t *rows, size_t count,
-                           const int64_t *starts, uint64_t missing, const ms_batch *batch)
+ms_gather_status ms_gather(const ms_map *map, const ms_slot *slots, size_t count, uint64_t missing, const ms_batch *batch)
 {
     size_t row_bytes = batch->row_elements * ms_itemsize(batch->dtype);
-    uint64_t next = 0;
+    uint8_t *out = batch->out;
     for (size_t i = 0; i < count; i++) {
-        prefetch_ahead(map, slots, rows, count, i);
-        const ms_slot *slot = &slots[rows[i]];
+        prefetch_ahead(map, slots, count, i);
+        const ms_slot *slot = &slots[i];
         uint64_t length = slot->status == MS_TENSOR ? slot->length : missing;
-        uint8_t *out = batch->out + (starts ? (uint64_t)starts[i] : next) * row_bytes;
-        next += length;
-        if (slot->status != MS_TENSOR) {
+        if (slot->status == MS_TENSOR) {
+            ms_gather_status status = copy(map, slot, slot->bytes, out, batch->dtype);
+            if (status != MS_GATHERED)
+                return status;
+        } else {
             memset(out, 0, length * row_bytes);
-            continue;
         }
-        ms_gather_status status = copy(map, slot, slot->bytes, out, batch->dtype);
-        if (status != MS_GATHERED)
-            return status;
+        out += length * row_bytes;
     }
     return MS_GATHERED;
 }
 
-ms_gather_status ms_pad(const ms_map *map, const ms_slot *slots, const int64_t *rows, size_t count, uint64_t padded,
+ms_gather_status ms_pad(const ms_map *map, const ms_slot *slots, size_t count, uint64_t padded,
                         int front, const ms_batch *batch)
 {
     size_t row_bytes = batch->row_elements * ms_itemsize(batch->dtype);
     for (size_t i = 0; i < count; i++) {
-        prefetch_ahead(map, slots, rows, count, i);
-        const ms_slot *slot = &slots[rows[i]];
+        prefetch_ahead(map, slots, count, i);
+        const ms_slot *slot = &slots[i];
         uint64_t length = slot->status == MS_TENSOR ? slot->length : 0;
         if (length > padded)
             length = padded;

@@ -23,20 +23,19 @@ typedef enum {
 } ms_gather_status;
 
 /* Rows of all slots together. Slots without tensor count as `missing` rows each. */
-uint64_t ms_total_rows(const ms_slot *slots, const int64_t *rows, size_t count, uint64_t missing);
+uint64_t ms_total_rows(const ms_slot *slots, size_t count, uint64_t missing);
 
-/* Check what ms_gather relies on. On failure `*bad` is the position in `rows`. */
-ms_gather_status ms_check(const ms_map *map, const ms_slot *slots, const int64_t *rows, size_t count, uint32_t dtype,
+/* Check what ms_gather relies on. On failure `*bad` is the position of the slot. */
+ms_gather_status ms_check(const ms_map *map, const ms_slot *slots, size_t count, uint32_t dtype,
                           int allow_missing, size_t *bad);
 
-/* Copy slot i to row `starts[i]` of the batch, or, without `starts`, one after the other. A slot without tensor gives `missing`
-   rows of zeros. Slots must have passed ms_check. */
-ms_gather_status ms_gather(const ms_map *map, const ms_slot *slots, const int64_t *rows, size_t count,
-                           const int64_t *starts, uint64_t missing, const ms_batch *batch);
+/* Copy the slots into the batch, one after the other. A slot without tensor gives `missing` rows of zeros. Slots must have passed
+   ms_check. */
+ms_gather_status ms_gather(const ms_map *map, const ms_slot *slots, size_t count, uint64_t missing, const ms_batch *batch);
 
 /* Copy slot i into rows [i*padded, (i+1)*padded) of the batch: its own rows, cut to `padded`, at the front (at the back where
    `front` padding is asked for), zeros elsewhere. A slot that is cut keeps its first rows. */
-ms_gather_status ms_pad(const ms_map *map, const ms_slot *slots, const int64_t *rows, size_t count, uint64_t padded,
+ms_gather_status ms_pad(const ms_map *map, const ms_slot *slots, size_t count, uint64_t padded,
                         int front, const ms_batch *batch);
 
 #endif

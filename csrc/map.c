@@ -59,12 +59,12 @@ int64_t ms_map_size(const ms_map *map)
     return fstat(map->fd, &status) == 0 ? (int64_t)status.st_size : -1;
 }
 
-int ms_resident(const ms_map *map, const ms_slot *slots, const int64_t *rows, size_t count)
+int ms_resident(const ms_map *map, const ms_slot *slots, size_t count)
 {
     size_t page = page_bytes();
     size_t step = count / SAMPLED + 1;
     for (size_t i = 0; i < count; i += step) {
-        const ms_slot *slot = &slots[rows[i]];
+        const ms_slot *slot = &slots[i];
         unsigned char present = 1;
         if (slot->status != MS_TENSOR)
             continue;
@@ -74,11 +74,11 @@ int ms_resident(const ms_map *map, const ms_slot *slots, const int64_t *rows, si
     return 1;
 }
 
-void ms_willneed(const ms_map *map, const ms_slot *slots, const int64_t *rows, size_t count)
+void ms_willneed(const ms_map *map, const ms_slot *slots, size_t count)
 {
     size_t page = page_bytes();
     for (size_t i = 0; i < count; i++) {
-        const ms_slot *slot = &slots[rows[i]];
+        const ms_slot *slot = &slots[i];
         if (slot->status != MS_TENSOR)
             continue;
         uint64_t begin = slot->offset / page * page;
@@ -98,7 +98,7 @@ static long major_faults(void)
     return getrusage(who, &usage) == 0 ? usage.ru_majflt : 0;
 }
 
-int ms_looks_cold(const ms_map *map, const ms_slot *slots, const int64_t *rows, size_t count, ms_warmth *warmth)
+int ms_looks_cold(const ms_map *map, const ms_slot *slots, size_t count, ms_warmth *warmth)
 {
     long faults = major_faults();
     int faulted = faults != warmth->faults;
@@ -107,7 +107,7 @@ int ms_looks_cold(const ms_map *map, const ms_slot *slots, const int64_t *rows, 
         warmth->skip--;
         return 0;
     }
-    if (faulted || !ms_resident(map, slots, rows, count)) {
+    if (faulted || !ms_resident(map, slots, count)) {
         warmth->streak = 0;
         warmth->skip = 0;
         return 1;

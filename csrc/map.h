@@ -29,13 +29,13 @@ typedef struct {
 } ms_warmth;
 
 /* True if every one of a few slots, spread over the batch, begins on a page in memory. */
-int ms_resident(const ms_map *map, const ms_slot *slots, const int64_t *rows, size_t count);
+int ms_resident(const ms_map *map, const ms_slot *slots, size_t count);
 
 /* Ask the kernel to read the pages of these slots, without waiting. */
-void ms_willneed(const ms_map *map, const ms_slot *slots, const int64_t *rows, size_t count);
+void ms_willneed(const ms_map *map, const ms_slot *slots, size_t count);
 
 /* True if the batch had better be asked for with ms_willneed before it is touched. Looks at a few pages, and less and less often while
    all of them are in memory and no page fault has to wait for the disk. */
-int ms_looks_cold(const ms_map *map, const ms_slot *slots, const int64_t *rows, size_t count, ms_warmth *warmth);
+int ms_looks_cold(const ms_map *map, const ms_slot *slots, size_t count, ms_warmth *warmth);
 
 #endif

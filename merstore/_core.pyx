@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, binding=False, freethreading_compatible=False
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, binding=False, autotestdict=False, freethreading_compatible=False
 """The C core: the map, slots and their gather, blocks. Thin, named after the C it calls; policy lives in store/."""
 
 from cpython.buffer cimport (
@@ -17,6 +17,7 @@ cdef extern from "format.h":
     enum:
         MS_MAX_DIMS, MS_ENTRY_BYTES, MS_TENSOR, MS_FAILURE, MS_BLOCK_FIXED, MS_HEADER_MIN, MS_HEADER_STEP
         MS_PAGE_HEADER, MS_ALIGN
+    uint32_t ms_itemsize(uint32_t) nogil
     uint16_t ms_load16(const uint8_t *) nogil
     uint32_t ms_load32(const uint8_t *) nogil
     uint64_t ms_load64(const uint8_t *) nogil
@@ -69,8 +70,8 @@ cdef extern from "map.h":
     int ms_map_open(ms_map *, const char *, size_t) nogil
     void ms_map_close(ms_map *) nogil
     int64_t ms_map_size(const ms_map *) nogil
-    void ms_willneed(const ms_map *, const ms_slot *, const int64_t *, size_t) nogil
-    bint ms_looks_cold(const ms_map *, const ms_slot *, const int64_t *, size_t, ms_warmth *) nogil
+    void ms_willneed(const ms_map *, const ms_slot *, size_t) nogil
+    bint ms_looks_cold(const ms_map *, const ms_slot *, size_t, ms_warmth *) nogil
 
 cdef extern from "gather.h":
     ctypedef struct ms_batch:
@@ -79,12 +80,12 @@ cdef extern from "gather.h":
         uint64_t row_elements
     ctypedef enum ms_gather_status:
         MS_GATHERED
-    uint64_t ms_total_rows(const ms_slot *, const int64_t *, size_t, uint64_t) nogil
-    ms_gather_status ms_check(const ms_map *, const ms_slot *, const int64_t *, size_t, uint32_t, int, size_t *) nogil
+    uint64_t ms_total_rows(const ms_slot *, size_t, uint64_t) nogil
+    ms_gather_status ms_check(const ms_map *, const ms_slot *, size_t, uint32_t, int, size_t *) nogil
     ms_gather_status ms_gather(
-        const ms_map *, const ms_slot *, const int64_t *, size_t, const int64_t *, uint64_t, const ms_batch *) nogil
+        const ms_map *, const ms_slot *, size_t, uint64_t, const ms_batch *) nogil
     ms_gather_status ms_pad(
-        const ms_map *, const ms_slot *, const int64_t *, size_t, uint64_t, int, const ms_batch *) nogil
+        const ms_map *, const ms_slot *, size_t, uint64_t, int, const ms_batch *) nogil
 
 ENTRY_BYTES = MS_ENTRY_BYTES
 MAX_DIMS = MS_MAX_DIMS
@@ -248,76 +249,109 @@ cdef class Slots:
                 return i
         return -1
 
-    def statuses(self, const int64_t[::1] rows):
-        """One byte per row: UNRESOLVED, TENSOR, FAILURE or MISSING."""
-        cdef bytes result = PyBytes_FromStringAndSize(NULL, rows.shape[0])
+    def pick(self, const int64_t[::1] rows):
+        """The slots of ``rows``, copied: what happens to these here does not touch a gather that is under way."""
+        cdef Picked picked = Picked.__new__(Picked)
+        cdef size_t i, count = <size_t>rows.shape[0]
+        picked.slots = <ms_slot *>malloc((count + 1) * sizeof(ms_slot))
+        if picked.slots == NULL:
+            raise MemoryError
+        picked.count = count
+        picked.parent = self
+        for i in range(count):
+            picked.slots[i] = self.slots[rows[i]]
+        return picked
+
+
+cdef class Picked:
+    """The slots of one batch."""
+
+    cdef ms_slot *slots
+    cdef size_t count
+    cdef Slots parent
+
+    def __dealloc__(self):
+        free(self.slots)
+
+    def __len__(self):
+        return self.count
+
+    def statuses(self):
+        """One byte per slot: UNRESOLVED, TENSOR, FAILURE or MISSING."""
+        cdef bytes result = PyBytes_FromStringAndSize(NULL, self.count)
         cdef char *at = PyBytes_AS_STRING(result)
         cdef size_t i
-        for i in range(<size_t>rows.shape[0]):
-            at[i] = self.slots[rows[i]].status
+        for i in range(self.count):
+            at[i] = self.slots[i].status
         return result
 
-    def lengths(self, const int64_t[::1] rows, int64_t[::1] out):
-        """Write each row's length (0 where there is no tensor) to ``out``."""
+    def lengths(self, int64_t[::1] out):
+        """Write each slot's length (0 where there is no tensor) to ``out``, as long as the batch."""
         cdef size_t i
-        for i in range(<size_t>rows.shape[0]):
-            out[i] = self.slots[rows[i]].length if self.slots[rows[i]].status == MS_TENSOR else 0
+        for i in range(self.count):
+            out[i] = self.slots[i].length if self.slots[i].status == MS_TENSOR else 0
 
-    def location(self, size_t row):
-        """``(offset, bytes, dtype code, length)`` of a resolved tensor."""
-        cdef ms_slot *slot = self.slots + row
-        return slot.offset, slot.bytes, slot.dtype, slot.length
+    def location(self, size_t i):
+        """``(offset, bytes, dtype code)`` of a tensor."""
+        return self.slots[i].offset, self.slots[i].bytes, self.slots[i].dtype
 
-    def total_rows(self, const int64_t[::1] rows, uint64_t missing):
-        return ms_total_rows(self.slots, &rows[0], rows.shape[0], missing) if rows.shape[0] else 0
+    def without_missing(self):
+        """The slots that have a tensor."""
+        cdef Picked picked = Picked.__new__(Picked)
+        cdef size_t i
+        picked.slots = <ms_slot *>malloc((self.count + 1) * sizeof(ms_slot))
+        if picked.slots == NULL:
+            raise MemoryError
+        picked.parent = self.parent
+        for i in range(self.count):
+            if self.slots[i].status == MS_TENSOR:
+                picked.slots[picked.count] = self.slots[i]
+                picked.count += 1
+        return picked
 
-    def willneed(self, Map map, const int64_t[::1] rows):
-        """Ask for the pages of ``rows`` without waiting."""
-        if map.map.base == NULL or rows.shape[0] == 0:
-            return
-        with nogil:
-            ms_willneed(&map.map, self.slots, &rows[0], rows.shape[0])
+    def willneed(self, Map map):
+        """Ask for the pages of the batch without waiting."""
+        if map.map.base != NULL:
+            with nogil:
+                ms_willneed(&map.map, self.slots, self.count)
 
-    def gather(self, Map map, const int64_t[::1] rows, out, uint32_t dtype, uint64_t row_elements,
-               uint64_t missing, bint allow_missing, const int64_t[::1] starts=None):
+    def gather(self, Map map, out, uint32_t dtype, uint64_t row_elements, uint64_t missing, bint allow_missing):
         """``ms_gather`` into the writable contiguous buffer ``out``: ``(status, position, errno)``."""
-        return self._run(map, rows, out, dtype, row_elements, missing, allow_missing, starts, -1, False)
+        return self._run(map, out, dtype, row_elements, missing, allow_missing, -1, False)
 
-    def pad(self, Map map, const int64_t[::1] rows, out, uint32_t dtype, uint64_t row_elements,
-            uint64_t padded, bint front):
+    def pad(self, Map map, out, uint32_t dtype, uint64_t row_elements, uint64_t padded, bint front):
         """``ms_pad`` into the writable contiguous buffer ``out``: ``(status, position, errno)``."""
-        return self._run(map, rows, out, dtype, row_elements, 0, True, None, <int64_t>padded, front)
+        return self._run(map, out, dtype, row_elements, 0, True, <int64_t>padded, front)
 
-    cdef tuple _run(self, Map map, const int64_t[::1] rows, out, uint32_t dtype, uint64_t row_elements, uint64_t missing,
-                    bint allow_missing, const int64_t[::1] starts, int64_t padded, bint front):
+    cdef tuple _run(self, Map map, out, uint32_t dtype, uint64_t row_elements, uint64_t missing, bint allow_missing,
+                    int64_t padded, bint front):
         cdef Py_buffer buffer
         cdef ms_batch batch
-        cdef size_t count = rows.shape[0], bad = 0
-        cdef const int64_t *first_row
-        cdef const int64_t *first_start = NULL
+        cdef size_t bad = 0
         cdef ms_gather_status status
         cdef bint cold
+        cdef uint64_t rows
         cdef int error = 0
-        if count == 0:
+        if self.count == 0:
             return GATHERED, 0, 0
-        first_row = &rows[0]
-        if starts is not None:
-            first_start = &starts[0]
         PyObject_GetBuffer(out, &buffer, PyBUF_WRITABLE | PyBUF_C_CONTIGUOUS)
         try:
+            rows = ms_total_rows(self.slots, self.count, missing) if padded < 0 else self.count * <uint64_t>padded
+            if <uint64_t>buffer.len < rows * row_elements * ms_itemsize(dtype):
+                raise ValueError("out is too small for the batch")
             batch.out = <uint8_t *>buffer.buf
             batch.dtype = dtype
             batch.row_elements = row_elements
-            cold = map.map.base != NULL and ms_looks_cold(&map.map, self.slots, first_row, count, &self.warmth)
+            cold = map.map.base != NULL and ms_looks_cold(&map.map, self.slots, self.count, &self.parent.warmth)
             with nogil:
-                status = ms_check(&map.map, self.slots, first_row, count, dtype, allow_missing, &bad)
+                status = ms_check(&map.map, self.slots, self.count, dtype, allow_missing, &bad)
                 if status == MS_GATHERED:
                     if cold:
-                        ms_willneed(&map.map, self.slots, first_row, count)
+                        ms_willneed(&map.map, self.slots, self.count)
                     if padded < 0:
-                        status = ms_gather(&map.map, self.slots, first_row, count, first_start, missing, &batch)
+                        status = ms_gather(&map.map, self.slots, self.count, missing, &batch)
                     else:
-                        status = ms_pad(&map.map, self.slots, first_row, count, <uint64_t>padded, front, &batch)
+                        status = ms_pad(&map.map, self.slots, self.count, <uint64_t>padded, front, &batch)
                     error = errno
         finally:
             PyBuffer_Release(&buffer)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import merstore
-from merstore.store import Store
+from merstore.store.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("MERSTORE_SHARED", ROOT.parent / "shared"))

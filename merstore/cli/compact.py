@@ -8,17 +8,19 @@ from merstore.cli import console
 from merstore.cli.opening import open_store, store_argument
 
 
-@click.command("compact")
+@click.command("compact", short_help="give the space of what was deleted back")
 @store_argument
 def compact_(store: Path) -> None:
     """Rewrite STORE without what was overwritten or deleted, and give the space back to the disk.
 
-    Needs room beside the store for a second copy of what is alive, and nobody else writing.
+    Needs the store alone, and room beside it for a second copy of what is alive.
     """
-    file = store / "data.mdb"
     with open_store(store, "a") as opened:
-        before = file.stat().st_size
-        opened.compact()
-        after = file.stat().st_size
-    saved = f"{console.size(before - after)} given back" if after < before else "nothing to give back"
+        before = opened.stats()["file_bytes"]
+        with console.progress("compacting", "B") as progress:
+            opened.compact(progress=progress)
+        after = opened.stats()["file_bytes"]
+    saved = (
+        f"{console.size(before - after)} given back" if after < before else "nothing to give back"
+    )
     click.echo(f"{store}: {console.size(before)} -> {console.size(after)}, {saved}")

@@ -15,9 +15,9 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for 
 
 
 class Progress(Protocol):
-    """What long operations report to: how many are done, of how many, how many of them failed."""
+    """What long operations report to: how much is done, of how much, and a few words beside it."""
 
-    def __call__(self, done: int, total: int, failed: int = 0) -> None: ...
+    def __call__(self, done: int, total: int, told: str = "") -> None: ...
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: str = "") -> None:
@@ -29,7 +29,9 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: str = "")
     flush = [name in right.split() for name in header]
     for number, line in enumerate(lines):
         padded = (
-            " " * (width - cell_len(cell)) + cell if to_right else cell + " " * (width - cell_len(cell))
+            " " * (width - cell_len(cell)) + cell
+            if to_right
+            else cell + " " * (width - cell_len(cell))
             for cell, width, to_right in zip(line, widths, flush, strict=True)
         )
         click.secho("  ".join(padded).rstrip(), bold=True if number == 0 else None)
@@ -37,10 +39,10 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: str = "")
 
 def fields(pairs: Mapping[str, object]) -> None:
     """Prints `name  value` lines with the values aligned; what is None is left out."""
-    width = max(map(len, pairs))
-    for name, value in pairs.items():
-        if value is not None:
-            click.echo(f"{name:<{width}}  {value}")
+    told = {name: value for name, value in pairs.items() if value is not None}
+    width = max(map(len, told))
+    for name, value in told.items():
+        click.echo(f"{name:<{width}}  {value}")
 
 
 def json_out(value: Any) -> None:
@@ -54,6 +56,32 @@ def note(message: str) -> None:
 
 def error(message: str) -> None:
     click.echo(click.style("error: ", fg="red", bold=True) + message, err=True)
+
+
+def listing(title: str, lines: Sequence[str], shown: int) -> None:
+    """Prints up to `shown` of the lines under a title that counts them all; nothing if there are none."""
+    if lines:
+        click.echo(f"{title} ({len(lines):,}):")
+        for line in lines[:shown]:
+            click.echo(f"  {line}")
+        if len(lines) > shown:
+            click.echo(f"  and {len(lines) - shown:,} more (--json lists them all)")
+
+
+def rate(count: int, what: str, nbytes: int, seconds: float) -> str:
+    """` in 12 s (840 files/s, 3.3 MiB/s)`; empty where nothing was done."""
+    if not count or seconds <= 0:
+        return ""
+    speed = f"{number(count / seconds)} {what}/s, {size(nbytes / seconds)}/s"
+    return f" in {duration(seconds)} ({speed})"
+
+
+def number(n: float) -> str:
+    """A measured number, to as many digits as are worth printing: `1.2`, `840`, `3,220,000`."""
+    if n < 10:
+        return f"{n:.2g}"
+    digits = max(0, len(str(int(n))) - 3)
+    return f"{round(n, -digits):,.0f}"
 
 
 def plural(n: int, noun: str, nouns: str | None = None) -> str:
@@ -90,33 +118,44 @@ def shape(dims: Sequence[int | None]) -> str:
 
 @contextmanager
 def progress(label: str, unit: str) -> Iterator[Progress]:
-    """A bar on stderr with rate and time left; where stderr is no terminal, nothing at all."""
+    """A bar on stderr with rate and time left; where stderr is no terminal, nothing at all.
+
+    `unit` is what is counted, such as "clips"; "B" stands for bytes and is shown as sizes.
+    """
     if not sys.stderr.isatty():
-        yield lambda done, total, failed=0: None
+        yield lambda done, total, told="": None
         return
 
     from rich import progress as bar
     from rich.console import Console
 
+    def amount(n: float) -> str:
+        return size(n) if unit == "B" else f"{n:,.0f}"
+
+    class Done(bar.ProgressColumn):
+        def render(self, task: bar.Task) -> str:
+            of = "" if task.total is None else f"/{amount(task.total)}"
+            return f"{amount(task.completed)}{of}" + ("" if unit == "B" else f" {unit}")
+
     class Rate(bar.ProgressColumn):
-        def render(self, task: bar.Task) -> Any:
-            return f"{task.speed:,.0f} {unit}/s" if task.speed and task.speed >= 10 else (
-                f"{task.speed:.2g} {unit}/s" if task.speed else ""
-            )
+        def render(self, task: bar.Task) -> str:
+            if not task.speed:
+                return ""
+            return f"{size(task.speed) if unit == 'B' else number(task.speed)}/s"
 
-    columns = (
-        bar.TextColumn("{task.description}"),
-        bar.BarColumn(),
-        bar.MofNCompleteColumn(),
-        Rate(),
-        bar.TimeRemainingColumn(compact=True),
-        bar.TextColumn("{task.fields[failed]}"),
+    told_column = bar.TextColumn("{task.fields[told]}")
+    columns = (bar.TextColumn("{task.description}"), bar.BarColumn(), Done(), Rate())
+    shown = bar.Progress(
+        *columns,
+        bar.TimeRemainingColumn(),
+        told_column,
+        console=Console(stderr=True),
+        transient=True,
     )
-    with bar.Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task(label, total=None, failed="")
+    with shown:
+        task = shown.add_task(label, total=None, told="")
 
-        def report(done: int, total: int, failed: int = 0) -> None:
-            told = f"{failed:,} failed" if failed else ""
-            shown.update(task, completed=done, total=total, failed=told)
+        def report(done: int, total: int, told: str = "") -> None:
+            shown.update(task, completed=done, total=total, told=told)
 
         yield report

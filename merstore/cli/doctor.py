@@ -2,22 +2,28 @@
 
 import importlib
 import importlib.metadata
+import importlib.util
 import mmap
 import os
 import platform
 import resource
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
+import lmdb
 
-from merstore._version import __version__
+import merstore
 from merstore.cli import console
+from merstore.errors import MerstoreError
+from merstore.store import compact, filesystem
 
-MAP_WANTED = 1 << 40  # bytes of address space that a store likes to reserve (sparse, it costs nothing)
+MAP_WANTED = (
+    1 << 40
+)  # bytes of address space that a store likes to reserve (sparse, it costs nothing)
 OPEN_FILES_WANTED = 1024
+FREE_WANTED = 1 << 30  # bytes
 
 
 @dataclass
@@ -31,7 +37,7 @@ class Check:
     remedy: str | None = None
 
 
-@click.command("doctor")
+@click.command("doctor", short_help="this machine, and what a store needs of it")
 @click.argument("store", required=False, type=click.Path(path_type=Path))
 @console.as_json
 def doctor_(store: Path | None, as_json: bool) -> int:
@@ -62,11 +68,9 @@ def doctor_(store: Path | None, as_json: bool) -> int:
 
 def _packages() -> Iterator[Check]:
     group = "software"
-    yield Check(group, "merstore", __version__)
+    yield Check(group, "merstore", merstore.__version__)
     yield Check(group, "python", f"{platform.python_version()}  {platform.platform()}")
     yield Check(group, "numpy", importlib.metadata.version("numpy"))
-    import lmdb
-
     engine = ".".join(map(str, lmdb.version()[:3]))
     yield Check(group, "lmdb", f"{importlib.metadata.version('lmdb')}, engine {engine}")
     yield Check(group, "xxhash", importlib.metadata.version("xxhash"))
@@ -132,22 +136,25 @@ def _machine() -> Iterator[Check]:
     yield Check(
         group,
         "page cache",
-        "can be dropped" if droppable else "cannot be dropped by this user (cold benchmarks drop file by file)",
+        "can be dropped"
+        if droppable
+        else "cannot be dropped by this user (cold benchmarks drop file by file)",
     )
 
 
 def _address_space(group: str) -> Check:
-    granted = next(bytes_ for bytes_ in (MAP_WANTED >> n for n in range(40)) if _can_reserve(bytes_))
+    sizes = (MAP_WANTED >> halved for halved in range(40))
+    granted = next(size for size in sizes if _can_map(size))
     check = Check(group, "address space", f"{console.size(granted)} can be mapped")
     if granted < MAP_WANTED:
-        check.problem = f"a map of {console.size(MAP_WANTED)} is refused; a store can grow to {console.size(granted)} here"
-        check.remedy = "raise it: ulimit -v unlimited; sysctl vm.overcommit_memory=1 where it is 2"
+        check.problem = f"a store cannot grow beyond {console.size(granted)} here"
+        check.remedy = "ulimit -v unlimited"
     return check
 
 
-def _can_reserve(bytes_: int) -> bool:
+def _can_map(size: int) -> bool:
     try:
-        mmap.mmap(-1, bytes_, flags=mmap.MAP_PRIVATE | mmap.MAP_NORESERVE, prot=mmap.PROT_READ).close()
+        mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ).close()
     except (OSError, OverflowError):
         return False
     return True
@@ -163,4 +170,69 @@ def _open_files(group: str) -> Check:
 
 
 def _store(path: Path) -> Iterator[Check]:
-    raise NotImplementedError
+    group = f"store {path}"
+    if path.is_dir():
+        yield _filesystem(group, path)
+        yield _free_space(group, path)
+        yield _leftovers(group, path)
+    try:
+        with merstore.open(path) as opened:
+            stats = opened.stats()
+    except MerstoreError as refused:
+        yield Check(group, "opens", "no", str(refused), "see the message")
+        return
+    yield Check(group, "opens", f"yes, format {stats['format']}, {stats['entries']:,} entries")
+    yield Check(group, "map", f"{console.size(stats['map_bytes'])} granted")
+    yield Check(group, "readers", f"{stats['readers']} (this one counted)")
+    fast = Check(group, "durability", stats["durability"])
+    if stats["durability"] == "fast":
+        fast.problem = "a writer without fsync is at work, or was killed at work; a power cut may lose the store"
+        fast.remedy = "open it once for writing with durability full, then run merstore verify"
+    yield fast
+    if not stats["locked"]:
+        yield Check(
+            group,
+            "locking",
+            "none",
+            "the lock file cannot be written, so no writer knows of this reader",
+            "read it only while nobody writes, or make lock.mdb writable",
+        )
+    if stats["renumbered"]:
+        yield Check(
+            group,
+            "pages",
+            "renumbered",
+            "another program copied the file (mdb_copy -c); reading is correct but slow to start",
+            "merstore compact",
+        )
+
+
+def _filesystem(group: str, path: Path) -> Check:
+    kind = filesystem.kind_of(path)
+    check = Check(group, "filesystem", kind)
+    if filesystem.is_network(path):
+        check.problem = (
+            f"{kind} is a network filesystem: locks and maps do not reach across machines"
+        )
+        check.remedy = 'keep the store on a local disk; to read it here, open it with io="pread"'
+    return check
+
+
+def _free_space(group: str, path: Path) -> Check:
+    free = filesystem.free_bytes(path)
+    check = Check(group, "free space", console.size(free))
+    if free < FREE_WANTED:
+        check.problem = (
+            "the disk is nearly full; the next commit may fail (nothing committed is lost)"
+        )
+        check.remedy = "free some space; merstore compact needs room for a second copy"
+    return check
+
+
+def _leftovers(group: str, path: Path) -> Check:
+    left = [entry.name for entry in path.iterdir() if entry.name == compact.FOLDER]
+    check = Check(group, "leftovers", ", ".join(left) or "none")
+    if left:
+        check.problem = "a compaction is running, or was killed"
+        check.remedy = f"if none is running: rm -r {path / compact.FOLDER}"
+    return check

@@ -9,7 +9,7 @@ from merstore.cli import console
 from merstore.cli.opening import find_view, open_store, store_argument, view_argument
 
 
-@click.command("failures")
+@click.command("failures", short_help="samples that could not be computed, and why")
 @store_argument
 @view_argument
 @click.option("--kind", help="Only failures of this kind, such as no_face or decode_error.")

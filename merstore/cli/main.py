@@ -61,19 +61,26 @@ def cli() -> None:
     """
 
 
-def run(args: Sequence[str]) -> int:
+def run(args: Sequence[str], command: click.Command = cli, name: str = "merstore") -> int:
     """Runs one command line and returns its exit code."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a name the terminal cannot show is escaped, not fatal
+        if isinstance(
+            stream, io.TextIOWrapper
+        ):  # a name the terminal cannot show is escaped, not fatal
             stream.reconfigure(errors="backslashreplace")
     try:
-        with cli.make_context("merstore", list(args)) as context:
-            code = cli.invoke(context)
+        with command.make_context(name, list(args)) as context:
+            code = command.invoke(context)
         sys.stdout.flush()
     except click.exceptions.Exit as done:
         return done.exit_code
+    except click.exceptions.NoArgsIsHelpError as bare:
+        bare.show()
+        return bare.exit_code
     except click.ClickException as wrong:
-        wrong.show()
+        if isinstance(wrong, click.UsageError) and wrong.ctx is not None:
+            console.note(wrong.ctx.get_usage())
+        console.error(wrong.format_message())
         return wrong.exit_code
     except MerstoreError as refused:
         console.error(str(refused))

@@ -5,10 +5,12 @@ from typing import Any
 
 import click
 
-from merstore.store import Store, View
+from merstore.store.store import Store
+from merstore.store.view import View
 
 store_argument = click.argument("store", type=click.Path(path_type=Path))
 view_argument = click.argument("view", required=False)
+force_option = click.option("--force", is_flag=True, help="Write even on a network filesystem.")
 
 
 def open_store(path: Path, mode: str = "r", **how: Any) -> Store:

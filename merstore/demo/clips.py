@@ -1,13 +1,22 @@
 """Makes short clips to try things on: moving shapes and a tone, of many sizes, rates and lengths."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 GOOD = 28
-SIZES = [(160, 120), (240, 136), (96, 96), (120, 160), (320, 180), (176, 144), (65, 49)]  # width, height
+SIZES = [
+    (160, 120),
+    (240, 136),
+    (96, 96),
+    (120, 160),
+    (320, 180),
+    (176, 144),
+    (65, 49),
+]  # width, height
 RATES = [25, 30, 15, 24, 12]  # frames per second
 SECONDS = [1.0, 0.6, 2.0, 1.4, 0.3, 2.5]
 SOUND_RATE = 16_000  # Hz
@@ -25,9 +34,9 @@ def make_clips(folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     good = [folder / f"sample_{number:08d}.mp4" for number in range(GOOD)]
     for number, path in enumerate(good):
-        _once(path, lambda path, number=number: _write_clip(path, number))
+        _once(path, partial(_write_clip, number=number))
     _once(folder / TRUNCATED, _write_truncated)
-    _once(folder / NO_VIDEO, lambda path: _write_clip(path, GOOD, picture=False))
+    _once(folder / NO_VIDEO, partial(_write_clip, number=GOOD, picture=False))
     return [*good, folder / TRUNCATED, folder / NO_VIDEO]
 
 
@@ -76,12 +85,13 @@ def _draw(number: int, t: float, width: int, height: int) -> npt.NDArray[np.uint
     speed, phase = draw.uniform(0.5, 3.0, 4), draw.uniform(0, 6.28, 4)
     x, y, u, v = 0.5 + 0.35 * np.sin(speed * t + phase)
 
-    rows, columns = np.mgrid[0:height, 0:width]
-    rows, columns = rows / height, columns / width
-    image = ground * (0.3 + 0.7 * columns[..., None])
-    image[np.hypot(rows - y, columns - x) < 0.18] = disc
-    image[(abs(rows - v) < 0.12) & (abs(columns - u) < 0.12)] = box
-    return image.astype(np.uint8)
+    rows = np.arange(height, dtype=np.float32)[:, None] / height
+    columns = np.arange(width, dtype=np.float32)[None] / width
+    ramp = (ground * (0.3 + 0.7 * columns[..., None])).astype(np.uint8)  # [1, width, 3]
+    pixels = np.repeat(ramp, height, axis=0)
+    pixels[(rows - y) ** 2 + (columns - x) ** 2 < 0.18**2] = disc
+    pixels[(abs(rows - v) < 0.12) & (abs(columns - u) < 0.12)] = box
+    return pixels
 
 
 def _tone(number: int, seconds: float) -> npt.NDArray[np.float32]:

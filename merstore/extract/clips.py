@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -160,7 +161,7 @@ def _listed(entry: str, root: Path, videos: Mapping[str, Path]) -> tuple[str, Pa
         return path.stem, path
     if entry in videos:
         return entry, videos[entry]
-    if path.is_file():
+    if os.path.isfile(path):  # False, where Path.is_file raises, for a name too long for a file
         return path.stem, path
     return entry, path.with_name(f"{entry}.mp4")  # not there; to be reported under this name
 

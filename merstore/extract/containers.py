@@ -31,16 +31,17 @@ def declared_size(path: Path) -> int | None:
 
 
 def _boxes(file: BinaryIO) -> int | None:
-    end = 0
-    while True:
+    end, file_size = 0, file.seek(0, 2)
+    while end < file_size:
         file.seek(end)
         head = file.read(16)
         size, kind = int.from_bytes(head[:4]), head[4:8]
         if size == 1:
             size = int.from_bytes(head[8:])
-        if kind not in _BOXES or size < 8:  # the file's end, no such file, or a box up to the end
-            return end or None
+        if kind not in _BOXES or size < 8:  # something else, or a box that goes on to the end
+            break
         end += size
+    return end or None
 
 
 def _matroska(file: BinaryIO) -> int | None:
@@ -60,6 +61,8 @@ def _element_size(file: BinaryIO) -> int | None:
     first = file.read(1)
     if not first or not first[0]:
         return None
-    more = 8 - first[0].bit_length()
-    value = int.from_bytes(first + file.read(more)) - (1 << 7 * (more + 1))
-    return None if value == (1 << 7 * (more + 1)) - 1 else value  # all ones: unknown
+    length = 9 - first[0].bit_length()
+    rest = file.read(length - 1)
+    marker = 1 << 7 * length
+    value = int.from_bytes(first + rest) - marker
+    return None if len(rest) < length - 1 or value == marker - 1 else value  # all ones: unknown

@@ -10,6 +10,7 @@ others; decoding all of a clip does, and by then its frames are there. On clips 
 that takes about as long as decord's jumps.
 """
 
+import os
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -36,9 +37,10 @@ _UPRIGHT = {
     270: [("transpose", "clock")],
 }
 
-# Formats of FFmpeg's, and brands of MP4, that are one picture; and formats that draw any text.
+# Formats of FFmpeg's, and brands of MP4, that are one picture; and those that are text: drawn as a
+# film, or a list of other files.
 _STILL = {"image2", "ico", "avif", "heic", "heix", "mif1"}
-_TEXT = {"tty", "bin", "adf", "idf", "xbin"}
+_TEXT = {"tty", "bin", "adf", "idf", "xbin", "concat", "hls", "dash"}
 
 # The HEVC decoder does not mark the frames whose damage it conceals; it can be told to stop.
 _DECODER_OPTIONS = {"hevc": {"err_detect": "explode"}}
@@ -73,7 +75,7 @@ def read_frames(
     clip that is whole (an edit list leaves frames out, the clip was cut between key frames), the
     former counts and ``notes`` says so. A clip that is not whole is refused: it would be another,
     shorter clip, or one with smeared frames. Of several video streams, FFmpeg's choice is read (in
-    short: the default one, of these the largest), which is also decord's.
+    short: the default one, of these the one with most bits), which is also decord's.
 
     One frame at a time is held at full size. Safe to call from many threads at once, and the same
     bytes in whichever: each clip is decoded by the thread that asks for it.
@@ -103,8 +105,8 @@ def read_frames(
 def _check_file(path: Path) -> None:
     """Refuses what needs no decoder to be refused."""
     try:
-        if not path.is_file():
-            what = "is not a file" if path.exists() else "no such file"
+        if not os.path.isfile(path):  # False, where Path.is_file raises, for too long a name
+            what = "is not a file" if os.path.exists(path) else "no such file"
             raise DecodeError(path, "missing_file", what)
         size, declared = path.stat().st_size, declared_size(path)
         with path.open("rb") as file:
@@ -143,7 +145,10 @@ def _moving_pictures(path: Path, container: "InputContainer") -> "VideoStream":
         only = f"{' and '.join(held)} only" if held else "nothing that can be played"
         raise DecodeError(path, "no_video", f"has no moving pictures: it holds {only}")
     best = container.streams.best("video")
-    return best if best in moving else moving[0]
+    stream = best if best in moving else moving[0]
+    if stream.codec_context is None:
+        raise DecodeError(path, "decode_error", "its video is in a code that FFmpeg does not know")
+    return stream
 
 
 def _survey(path: Path) -> tuple[int, list[str]]:

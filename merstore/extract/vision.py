@@ -142,7 +142,7 @@ class VisionEncoder:
             part = pixels[done : done + size]
             try:
                 features[done : done + len(part)] = self._forward(part)
-            except (RuntimeError, MemoryError) as error:
+            except (RuntimeError, ValueError, MemoryError) as error:
                 if not _out_of_memory(error):
                     raise EncoderError(f"{self.name} cannot encode: {error}") from error
                 if len(part) == 1:
@@ -157,11 +157,10 @@ class VisionEncoder:
 
         with self._lock:
             processor, model = self._processor, self._model
-        inputs = processor(
-            images=list(pixels), return_tensors="pt", input_data_format="channels_last"
-        )
+        images = processor(images=list(pixels), input_data_format="channels_last")["pixel_values"]
+        inputs = torch.from_numpy(np.stack(images))
         with _FORWARD, torch.inference_mode(), _full_float32():
-            output = model(pixel_values=inputs["pixel_values"].to(self._device))
+            output = model(pixel_values=inputs.to(self._device))
             if self._kind == "clip":
                 vectors = output.image_embeds
             else:

@@ -19,10 +19,10 @@ import numpy as np
 
 from merstore.errors import InvalidKey, InvalidTensor, MerstoreError
 from merstore.interop.npy import Array, encode_header, read_array
-from merstore.store.store import Store
-from merstore.store.view import View
 from merstore.store.keys import parse_view, sample_key
 from merstore.store.legacy import folder_name
+from merstore.store.store import Store
+from merstore.store.view import View
 
 __all__ = ["LAYOUTS", "ExportReport", "NotExported", "ViewExport", "export_views"]
 
@@ -212,7 +212,7 @@ def _header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
 
 
 def _write(path: str, temporary: str, array: Array) -> None:
-    payload = memoryview(array.reshape(-1).view("u1"))
+    payload = array.reshape(-1).view("u1").data
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         try:

@@ -10,17 +10,19 @@ is affected. An import that was interrupted goes on where it was when it is star
 """
 
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from merstore.errors import InvalidKey, InvalidTensor, MerstoreError
-from merstore.interop.npy import Array, NpyHeader, read_array, read_header
+from merstore.errors import InvalidKey, InvalidTensor, SpecMismatch, StaleView
+from merstore.interop.npy import Array, NpyHeader, peek, read_array
+from merstore.interop.pipeline import BackgroundWriter, Readers, chunks
 from merstore.interop.trees import Tree
+from merstore.store.dtypes import numpy_dtype
+from merstore.store.entry import unpack
 from merstore.store.store import Store
 from merstore.store.view import View
 
@@ -30,6 +32,9 @@ Progress = Callable[[int, int, int], None]
 """Called with files done, files in all, bytes of payload done."""
 
 Shape = tuple[int | None, ...]
+
+KEEP_BYTES = 256 << 20  # of small files, from the first pass to the second
+KEEP_FILE_BYTES = 16 << 10
 
 
 class Refused(NamedTuple):
@@ -118,7 +123,7 @@ def import_tree(
     """
     trees = list(trees)
     report = ImportReport()
-    with _Readers(jobs) as readers:
+    with Readers(jobs) as readers:
         meter = _Meter(progress, sum(len(tree.files) for tree in trees))
         for tree in trees:
             done = ViewImport(tree.view, tree.folder)
@@ -131,13 +136,14 @@ def import_tree(
 
 class _ViewImporter:
     def __init__(
-        self, store: Store, tree: Tree, readers: "_Readers", meter: "_Meter", done: ViewImport
+        self, store: Store, tree: Tree, readers: Readers, meter: "_Meter", done: ViewImport
     ) -> None:
         self.store = store
         self.tree = tree
         self.readers = readers
         self.meter = meter
         self.done = done
+        self.kept: dict[str, Array] = {}
 
     def run(self, nonfinite: str, replace: bool) -> None:
         headers = self._scan()
@@ -145,7 +151,7 @@ class _ViewImporter:
             return
         try:
             view = self._view(headers.values(), nonfinite)
-        except MerstoreError as error:
+        except (InvalidKey, InvalidTensor, SpecMismatch, StaleView) as error:
             self.done.problem = str(error)
             self.meter.add(len(headers), 0)
             return
@@ -154,30 +160,41 @@ class _ViewImporter:
         self._put(view, headers)
 
     def _scan(self) -> dict[str, NpyHeader]:
-        """The header of every file that has one worth importing."""
+        """The header of every file that has one worth importing.
+
+        For a new view, what it reads of small files is kept, as long as there is room, so that they
+        need not be opened again.
+        """
         headers = {}
-        chunks = _chunks(self.tree.files, lambda name: 256, files=512)
-        for results in self.readers.map(self._read_headers, chunks):
-            for name, header in results:
+        room = 0 if self.tree.view in self.store else KEEP_BYTES
+
+        def peek_each(names: Sequence[str]) -> list[tuple[str, NpyHeader | str, Array | None]]:
+            limit = KEEP_FILE_BYTES if room > 0 else 0
+            return [(name, *self._peek(name, limit)) for name in names]
+
+        todo = chunks(self.tree.files, lambda name: KEEP_FILE_BYTES, files=512)
+        for results in self.readers.map(peek_each, todo):
+            for name, header, array in results:
                 if isinstance(header, str):
                     self._refuse(name, header)
                     self.meter.add(1, 0)
-                else:
-                    headers[name] = header
+                    continue
+                headers[name] = header
+                if array is not None:
+                    self.kept[name] = array
+                    room -= header.nbytes
         return headers
 
-    def _read_headers(self, names: Sequence[str]) -> list[tuple[str, NpyHeader | str]]:
-        return [(name, self._read_header(name)) for name in names]
-
-    def _read_header(self, name: str) -> NpyHeader | str:
+    def _peek(self, name: str, limit: int) -> tuple[NpyHeader | str, Array | None]:
         path = self.tree.path(name)
         try:
-            header = read_header(path)
+            header, array = peek(path, limit)
         except (InvalidTensor, OSError) as error:
-            return str(error)
+            return str(error), None
         if header.nbytes == 0:
-            return f"{path}: holds nothing (shape {header.shape}): compute it again, or remove it"
-        return header
+            why = f"{path}: holds nothing (shape {header.shape}): compute it again, or remove it"
+            return why, None
+        return header, array
 
     def _view(self, headers: Iterable[NpyHeader], nonfinite: str) -> View:
         """The view of this tree: the one that is there, or a new one."""
@@ -196,51 +213,56 @@ class _ViewImporter:
         )
 
     def _leave_out_present(self, view: View, headers: dict[str, NpyHeader]) -> None:
-        for name in view:
-            header = headers.pop(name, None)
-            if header is None:
+        for key, value in self.store.snapshot().scan(b"index", view.record.prefix):
+            stored = unpack(value)
+            header = headers.get(name := key.decode()) if stored is not None else None
+            if stored is None or header is None:
                 continue
-            stored = view[name]
-            if (stored.dtype, stored.shape) == (header.dtype, header.shape):
+            del headers[name]
+            self.meter.add(1, 0)
+            dtype = numpy_dtype(stored.dtype)
+            if (dtype, stored.shape) == (header.dtype, header.shape):
                 self.done.skipped += 1
             else:
                 self._refuse(
                     name,
                     f"{self.tree.path(name)}: holds {header.dtype} {header.shape}, and the store "
-                    f"has {stored.dtype} {stored.shape} of this sample: import with replace",
+                    f"has {dtype} {stored.shape} of this sample: import with replace",
                 )
-            self.meter.add(1, 0)
 
     def _put(self, view: View, headers: dict[str, NpyHeader]) -> None:
-        chunks = _chunks(headers, lambda name: headers[name].nbytes, files=64)
-        with self.store.writer() as writer:
-            for results in self.readers.map(self._read_arrays, chunks):
+        done = self.done
+        todo = chunks(headers, lambda name: headers[name].nbytes, files=64)
+        with BackgroundWriter(self.store) as writer:
+            for results in self.readers.map(self._read, todo):
                 put = 0
-                for name, array, notes in results:
+                for name, array in results:
                     if isinstance(array, str):
                         self._refuse(name, array)
                         continue
                     try:
-                        writer.put(view, name, array, as_stored=True)
+                        writer.put(view, name, array)
                     except (InvalidTensor, InvalidKey) as error:
                         self._refuse(name, str(error))
                         continue
-                    self.done.imported += 1
-                    self.done.notes.update(notes)
+                    done.imported += 1
                     put += array.nbytes
-                self.done.bytes += put
+                    if notes := headers[name].notes:
+                        done.notes.update(notes)
+                done.bytes += put
                 self.meter.add(len(results), put)
 
-    def _read_arrays(self, names: Sequence[str]) -> list[tuple[str, Array | str, tuple[str, ...]]]:
-        results: list[tuple[str, Array | str, tuple[str, ...]]] = []
-        for name in names:
-            try:
-                array, notes = read_array(self.tree.path(name))
-            except (InvalidTensor, OSError) as error:
-                results.append((name, str(error), ()))
-            else:
-                results.append((name, array, notes))
-        return results
+    def _read(self, names: Sequence[str]) -> list[tuple[str, Array | str]]:
+        return [(name, self._array(name)) for name in names]
+
+    def _array(self, name: str) -> Array | str:
+        array = self.kept.pop(name, None)
+        if array is not None:
+            return array
+        try:
+            return read_array(self.tree.path(name))[0]
+        except (InvalidTensor, OSError) as error:
+            return str(error)
 
     def _refuse(self, name: str, reason: str) -> None:
         self.done.refused.append(Refused(name, self.tree.path(name), reason))
@@ -267,85 +289,6 @@ def _settle(headers: Iterable[NpyHeader]) -> tuple[np.dtype[Any], Shape]:
 
 def _row(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape if len(shape) == 1 else shape[1:]
-
-
-# --- reading ahead -------------------------------------------------------------------------------
-
-Result = TypeVar("Result")
-Chunk = tuple[list[str], int]  # names, and their bytes
-
-_CHUNK_BYTES = 1 << 20
-_AHEAD_BYTES = 64 << 20
-_AHEAD_CHUNKS = 256
-
-# A file read slower than this was not in the page cache.
-_WARM_SECONDS_PER_FILE = 60e-6
-_WARM_SECONDS_PER_BYTE = 1e-9
-
-
-def _chunks(names: Iterable[str], size: Callable[[str], int], files: int) -> Iterator[Chunk]:
-    chunk: list[str] = []
-    total = 0
-    for name in names:
-        chunk.append(name)
-        total += size(name)
-        if len(chunk) == files or total >= _CHUNK_BYTES:
-            yield chunk, total
-            chunk, total = [], 0
-    if chunk:
-        yield chunk, total
-
-
-class _Readers:
-    """Threads that read chunks of files ahead, in order.
-
-    Files that are in the page cache are read by one thread: more would only take turns at the
-    interpreter lock, at half the speed. Where the disk has to be waited for, all of them wait.
-    """
-
-    def __init__(self, jobs: int) -> None:
-        self._one = ThreadPoolExecutor(1, "merstore-read")
-        self._many = ThreadPoolExecutor(max(1, jobs), "merstore-read")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for pool in (self._one, self._many):
-            pool.shutdown(cancel_futures=True)
-
-    def map(
-        self, read: Callable[[Sequence[str]], Result], chunks: Iterable[Chunk]
-    ) -> Iterator[Result]:
-        """`read` of each chunk's names, in order of the chunks."""
-
-        def timed(names: Sequence[str], nbytes: int) -> tuple[Result, bool]:
-            start = time.perf_counter()
-            result = read(names)
-            seconds = time.perf_counter() - start
-            warm = len(names) * _WARM_SECONDS_PER_FILE + nbytes * _WARM_SECONDS_PER_BYTE
-            return result, seconds < warm
-
-        ahead: deque[tuple[Future[tuple[Result, bool]], int]] = deque()
-        ahead_bytes = 0
-        is_warm: bool | None = None  # not known before the first chunk is there
-        try:
-            for names, nbytes in chunks:
-                pool = self._many if is_warm is False else self._one
-                ahead.append((pool.submit(timed, names, nbytes), nbytes))
-                ahead_bytes += nbytes
-                while ahead and (
-                    is_warm is None or ahead_bytes > _AHEAD_BYTES or len(ahead) > _AHEAD_CHUNKS
-                ):
-                    future, size = ahead.popleft()
-                    ahead_bytes -= size
-                    result, is_warm = future.result()
-                    yield result
-            for future, _ in ahead:
-                yield future.result()[0]
-        finally:
-            for future, _ in ahead:
-                future.cancel()
 
 
 class _Meter:

@@ -13,9 +13,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -24,7 +22,7 @@ from numpy.lib import format as npy_format
 
 from merstore.errors import InvalidTensor
 
-__all__ = ["Array", "NpyHeader", "encode_header", "read_array", "read_header"]
+__all__ = ["Array", "NpyHeader", "encode_header", "peek", "read_array", "read_header"]
 
 Array = npt.NDArray[Any]
 
@@ -51,19 +49,15 @@ _SIGNATURES = (
 class NpyHeader:
     """What an array is: `dtype` in native byte order, `shape` of at least one dimension.
 
-    `fortran` says that the file lists it column by column; `notes` names each conversion that
-    reading makes.
+    `nbytes` is its payload. `fortran` says that the file lists it column by column; `notes` names
+    each conversion that reading makes.
     """
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
+    nbytes: int
     fortran: bool = False
     notes: tuple[str, ...] = ()
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of payload."""
-        return math.prod(self.shape) * self.dtype.itemsize
 
 
 def read_header(path: str | os.PathLike[str]) -> NpyHeader:
@@ -71,17 +65,7 @@ def read_header(path: str | os.PathLike[str]) -> NpyHeader:
 
     Raises InvalidTensor for what `read_array` would refuse, OSError where a file cannot be read.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        status = os.fstat(fd)
-        if stat.S_ISDIR(status.st_mode):
-            return _frames_header(path)
-        _check_regular(path, status.st_mode)
-        header, start = _parse(path, os.read(fd, 256), fd)
-    finally:
-        os.close(fd)
-    _check_size(path, header, start, status.st_size)
-    return header
+    return peek(path, 0)[0]
 
 
 def read_array(path: str | os.PathLike[str]) -> tuple[Array, tuple[str, ...]]:
@@ -92,24 +76,41 @@ def read_array(path: str | os.PathLike[str]) -> tuple[Array, tuple[str, ...]]:
     the file and what to do, for anything but a whole, plain array; OSError where a file cannot be
     read.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    header, array = peek(path, sys.maxsize)
+    assert array is not None
+    return array, header.notes
+
+
+def peek(path: str | os.PathLike[str], limit: int) -> tuple[NpyHeader, Array | None]:
+    """`read_header`, and `read_array` at once where the file has no more than `limit` bytes."""
+    fd = os.open(path, _OPEN)
     try:
         status = os.fstat(fd)
-        if stat.S_ISDIR(status.st_mode):
-            return _read_frames(path)
-        _check_regular(path, status.st_mode)
-        data = _read_all(fd, status.st_size)
+        size = status.st_size
+        if not stat.S_ISREG(status.st_mode):
+            if stat.S_ISDIR(status.st_mode):
+                return _peek_frames(path, limit)
+            _refuse(path, "is neither a file nor a directory", "take it out of the folder")
+        whole = size <= limit
+        data = os.read(fd, size + 1 if whole else 256)  # one more: a file that grows is seen
+        if whole and len(data) < size:
+            data = _read_on(fd, data)
+        header, start = _parsed.get(data[:128]) or _parse(path, data, fd)
     finally:
         os.close(fd)
-    header, start = _parse(path, data)
-    _check_size(path, header, start, len(data))
+    if size != start + header.nbytes:
+        _refuse_size(path, header, start, size)
+    if not whole:
+        return header, None
+    if len(data) != size:
+        _refuse(path, "changed while it was read", "import it when nobody writes to it")
     array = np.frombuffer(data, header.dtype, offset=start)
     if not header.notes:
-        return array.reshape(header.shape), ()
+        return header, array.reshape(header.shape)
     if _SWAPPED in header.notes:
         array = array.byteswap()
     array = array.reshape(header.shape, order="F" if header.fortran else "C")
-    return np.ascontiguousarray(array), header.notes
+    return header, np.ascontiguousarray(array)
 
 
 def encode_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
@@ -127,26 +128,25 @@ def encode_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
 _SWAPPED = "big-endian" if sys.byteorder == "little" else "little-endian"
 _FORTRAN = "Fortran order"
 
-# The headers of a feature folder are few and all the same: each is parsed once.
-_parsed: dict[bytes, NpyHeader] = {}
+# Not waiting, should it be a pipe.
+_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+
+# Header and its length by its bytes: the headers of a feature folder are few, 128 bytes as a rule,
+# and each is parsed once.
+_parsed: dict[bytes, tuple[NpyHeader, int]] = {}
 _PARSED_MAX = 4096
 
 
-def _read_all(fd: int, size: int) -> bytes:
-    data = os.read(fd, size + 1)  # one more: a file that grows meanwhile is seen
-    if len(data) >= size or not data:
-        return data
-    parts = [data]  # Linux gives at most 2 GiB at a time
+def _read_on(fd: int, data: bytes) -> bytes:
+    """The rest of a file: Linux reads at most 2 GiB at a time."""
+    parts = [data]
     while parts[-1]:
         parts.append(os.read(fd, 1 << 30))
     return b"".join(parts)
 
 
-def _parse(path: object, data: bytes, fd: int | None = None) -> tuple[NpyHeader, int]:
-    """The header at the beginning of `data`, and where the payload begins.
-
-    `fd` is where the rest comes from if the header is longer than `data`.
-    """
+def _parse(path: object, data: bytes, fd: int) -> tuple[NpyHeader, int]:
+    """The header at the beginning of `data` (a longer one is read on from `fd`), and its length."""
     if data[:6] != MAGIC:
         _refuse_alien(path, data)
     wide = data[6:7] != b"\x01"  # version 1 has a 2-byte length, 2 and 3 have 4 bytes
@@ -160,18 +160,18 @@ def _parse(path: object, data: bytes, fd: int | None = None) -> tuple[NpyHeader,
     start += length
     if length > MAX_HEADER:
         _refuse(path, f"claims a header of {length} bytes", "it is no feature file, or is damaged")
-    if start > len(data) and fd is not None:
+    if start > len(data):
         data += os.read(fd, start - len(data))
     if start > len(data):
         _refuse(path, "is cut short inside its header", "copy or compute it again")
     head = data[:start]
-    header = _parsed.get(head)
-    if header is None:
+    parsed = _parsed.get(head)
+    if parsed is None:
         header = _parse_header(path, head[12 if wide else 10 :], utf8=data[6] == 3)
         if len(_parsed) >= _PARSED_MAX:
             _parsed.clear()
-        _parsed[head] = header
-    return header, start
+        parsed = _parsed[head] = header, start
+    return parsed
 
 
 def _parse_header(path: object, text: bytes, utf8: bool) -> NpyHeader:
@@ -197,7 +197,8 @@ def _parse_header(path: object, text: bytes, utf8: bool) -> NpyHeader:
     notes = () if dtype.isnative else (_SWAPPED,)
     if fortran:
         notes = (*notes, _FORTRAN)
-    return NpyHeader(dtype.newbyteorder("="), shape, fortran, notes)
+    nbytes = math.prod(shape) * dtype.itemsize
+    return NpyHeader(dtype.newbyteorder("="), shape, nbytes, fortran, notes)
 
 
 def _dtype(path: object, description: object) -> np.dtype[Any]:
@@ -218,25 +219,20 @@ def _dtype(path: object, description: object) -> np.dtype[Any]:
     return dtype
 
 
-def _check_regular(path: object, mode: int) -> None:
-    if not stat.S_ISREG(mode):
-        _refuse(path, "is neither a file nor a directory", "take it out of the folder")
-
-
-def _check_size(path: object, header: NpyHeader, start: int, size: int) -> None:
+def _refuse_size(path: object, header: NpyHeader, start: int, size: int) -> NoReturn:
     expected = start + header.nbytes
+    what = f"{header.dtype} {header.shape}"
     if size < expected:
         _refuse(
             path,
-            f"is cut short: {size:,} bytes, and {header.dtype} {header.shape} takes {expected:,}",
+            f"is cut short: {size:,} bytes, and {what} takes {expected:,}",
             "copy or compute it again",
         )
-    if size > expected:
-        _refuse(
-            path,
-            f"has {size - expected:,} bytes after its array ({header.dtype} {header.shape})",
-            "it is not what it says; compute it again",
-        )
+    _refuse(
+        path,
+        f"has {size - expected:,} bytes after its array ({what})",
+        "it is not what it says; compute it again",
+    )
 
 
 def _refuse_alien(path: object, data: bytes) -> NoReturn:
@@ -267,31 +263,26 @@ def _frames(path: str | os.PathLike[str]) -> list[str]:
     return frames
 
 
-def _read_frames(path: str | os.PathLike[str]) -> tuple[Array, tuple[str, ...]]:
-    frames = [read_array(frame) for frame in _frames(path)]
-    _check_frames(path, [(array.dtype, array.shape) for array, _ in frames])
-    return np.stack([array for array, _ in frames]), _frame_notes(notes for _, notes in frames)
-
-
-def _frames_header(path: str | os.PathLike[str]) -> NpyHeader:
-    frames = [read_header(frame) for frame in _frames(path)]
-    _check_frames(path, [(header.dtype, header.shape) for header in frames])
-    notes = _frame_notes(header.notes for header in frames)
-    return NpyHeader(frames[0].dtype, (len(frames), *frames[0].shape), notes=notes)
-
-
-def _check_frames(path: object, frames: list[tuple[np.dtype[Any], tuple[int, ...]]]) -> None:
-    first = frames[0]
-    for dtype, shape in frames:
-        if len(shape) != 1:
-            _refuse(path, f"has a frame of shape {shape}", "each frame has to be a vector (D,)")
-        if (dtype, shape) != first:
+def _peek_frames(path: str | os.PathLike[str], limit: int) -> tuple[NpyHeader, Array | None]:
+    frames = [peek(frame, limit) for frame in _frames(path)]
+    first = frames[0][0]
+    for header, _ in frames:
+        if len(header.shape) != 1:
+            _refuse(
+                path, f"has a frame of shape {header.shape}", "each frame has to be a vector (D,)"
+            )
+        if (header.dtype, header.shape) != (first.dtype, first.shape):
             _refuse(
                 path,
-                f"has frames of {first[0]} {first[1]} and of {dtype} {shape}",
+                f"has frames of {first.dtype} {first.shape} and of {header.dtype} {header.shape}",
                 "compute them again with one encoder",
             )
-
-
-def _frame_notes(notes: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
-    return (*dict.fromkeys(chain.from_iterable(notes)), "per-frame files")
+    notes = dict.fromkeys(note for header, _ in frames for note in header.notes)
+    stacked = replace(
+        first,
+        shape=(len(frames), *first.shape),
+        nbytes=len(frames) * first.nbytes,
+        notes=(*notes, "per-frame files"),
+    )
+    arrays = [array for _, array in frames if array is not None]
+    return stacked, np.stack(arrays) if len(arrays) == len(frames) else None

@@ -48,7 +48,7 @@ class Tree:
 
     def path(self, name: str) -> str:
         """The file (or directory of per-frame files) of a sample."""
-        return os.path.join(self.directory, self.files[name])
+        return f"{self.directory}/{self.files[name]}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,13 +94,25 @@ def allocate(shape: tuple[int, ...], dtype: "np.dtype[Any]") -> np.ndarray:
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
+def as_array(out: Any) -> np.ndarray:
+    """``out``, an ndarray or a CPU tensor, as an ndarray on the same memory. Raises InvalidTensor."""
+    if isinstance(out, np.ndarray):
+        return out
+    if not hasattr(out, "__array__"):
+        raise InvalidTensor(f"out is a NumPy array or a CPU tensor, not {type(out).__name__}")
+    try:
+        return np.asarray(out)
+    except (TypeError, RuntimeError) as error:  # on another device, bfloat16, or part of a graph
+        raise InvalidTensor(f"out cannot be written to as an array: {error}") from None
+
+
 def destination(out: Any, shape: tuple[int, ...], dtype: "np.dtype[Any] | None") -> np.ndarray:
     """``out`` (an ndarray, or a CPU tensor that shares its memory with NumPy) as the array to
     gather into.
 
     Raises InvalidTensor where its shape, dtype or layout is not the batch's.
     """
-    array = out if isinstance(out, np.ndarray) else np.asarray(out)
+    array = as_array(out)
     if array.shape != shape:
         raise InvalidTensor(f"out has shape {array.shape}, the batch needs {shape}")
     if dtype is not None and array.dtype != dtype:

@@ -51,6 +51,9 @@ class Holder(Protocol):
 
     def let_go(self) -> None: ...
 
+    def after_fork(self) -> None:
+        """In the child, before anything else: locks of threads that are not there."""
+
 
 class Snapshot:
     """A read transaction: a consistent state of the store, whose pages LMDB leaves alone while this
@@ -207,7 +210,6 @@ class Environment:
         self.open()
 
     # -- opening
-    # -------------------------------------------------------------------------------------
 
     def handle(self) -> "lmdb.Environment":
         """The py-lmdb environment, opened again where a fork or a compaction closed it."""
@@ -365,7 +367,6 @@ class Environment:
         return self.identity[0]
 
     # -- reading
-    # -------------------------------------------------------------------------------------
 
     def check_length(self) -> None:
         """Raise CorruptStore if the file is shorter than LMDB's last page: touching the map there
@@ -411,7 +412,6 @@ class Environment:
             return snapshot
 
     # -- writing
-    # -------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def transaction(self, expected_bytes: int = 0) -> Iterator[Any]:
@@ -449,6 +449,18 @@ class Environment:
                 raise
             finally:
                 self._writing = False
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Keep writers of all processes out, without writing."""
+        with self.write_lock:
+            txn = self._begin_write()
+            self._writing = True
+            try:
+                yield
+            finally:
+                self._writing = False
+                txn.abort()
 
     def _begin_write(self) -> Any:
         while True:
@@ -493,7 +505,6 @@ class Environment:
             holder.let_go()
 
     # -- closing
-    # -------------------------------------------------------------------------------------
 
     def _reopen(self) -> None:
         """Let go of everything and open what lies at the path now. Snapshots of before end; their
@@ -544,6 +555,8 @@ class Environment:
         for snapshot in list(self.snapshots):
             snapshot._txn = None
         self._latest = None
+        for holder in list(self.holders):
+            holder.after_fork()
         self._let_go()
         handle, self._handle = self._handle, None
         self.databases = {}
@@ -711,7 +724,6 @@ def release(environment: Environment) -> None:
 
 
 # -- fork
-# ----------------------------------------------------------------------------------------------
 
 _held: list[Any] = []
 

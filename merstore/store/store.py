@@ -112,7 +112,6 @@ class Store(Mapping[str, View]):
         self._environment.holders.add(self)
 
     # -- snapshots
-    # -----------------------------------------------------------------------------------
 
     @property
     def environment(self) -> Environment:
@@ -139,11 +138,14 @@ class Store(Mapping[str, View]):
         for kept in list(self._kept):
             kept.let_go()
 
+    def after_fork(self) -> None:
+        for kept in list(self._kept):
+            kept.after_fork()
+
     def _keep(self, holder: Any) -> None:
         self._kept.add(holder)
 
     # -- views
-    # ---------------------------------------------------------------------------------------
 
     def views(self) -> list[str]:
         """The paths of all views, sorted."""
@@ -305,7 +307,6 @@ class Store(Mapping[str, View]):
         )
 
     # -- writing
-    # -------------------------------------------------------------------------------------
 
     def writer(self, max_bytes: int = 64 << 20, max_seconds: float = 5.0) -> Writer:
         """Collects entries and commits them together; see Writer. Use it in a ``with`` block."""
@@ -317,7 +318,6 @@ class Store(Mapping[str, View]):
             raise ReadOnlyStore(f'{self.path} is open for reading: open it with mode "a" to write')
 
     # -- what is known
-    # -------------------------------------------------------------------------------
 
     @property
     def uuid(self) -> str:
@@ -364,7 +364,8 @@ class Store(Mapping[str, View]):
         ``progress(bytes done, bytes in all)``.
         """
         self.refresh()
-        return verify.verify(self.snapshot(), self.io, progress)
+        damaged = verify.structure(self.environment)
+        return damaged + verify.verify(self.snapshot(), self.io, progress)
 
     def compact(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Rewrite the file without dead bytes and free pages. Needs the store alone (StoreBusy
@@ -376,7 +377,6 @@ class Store(Mapping[str, View]):
         self.refresh()
 
     # -- closing
-    # -------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Let go of the store. Arrays that were taken from it stay valid."""

@@ -2,16 +2,19 @@
 into, every counter against a count.
 """
 
+import contextlib
 from collections.abc import Callable
 from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+import lmdb.verify
+
 from merstore import _core
 from merstore.errors import CorruptStore
 from merstore.store import dtypes
 from merstore.store.entry import IndexEntry, unpack, unpack_failure
-from merstore.store.environment import Snapshot
+from merstore.store.environment import Environment, Snapshot
 from merstore.store.record import ViewRecord
 from merstore.store.writer import digest
 
@@ -21,13 +24,26 @@ class Problem(NamedTuple):
 
     Kinds: ``checksum`` (the payload changed), ``locator`` (the index points outside the file or
     into the wrong place), ``block`` (a block's header is damaged), ``index`` (an entry that is
-    neither tensor nor failure), ``counter``, ``orphan`` (records of no view), ``record``.
+    neither tensor nor failure), ``counter``, ``orphan`` (records of no view), ``record``,
+    ``structure`` (LMDB's own pages).
     """
 
     view: str
     name: str
     kind: str
     message: str
+
+
+def structure(environment: Environment) -> list[Problem]:
+    """LMDB's own pages: every one reachable once, keys in order, free and live pages apart. py-lmdb's
+    offline verifier looks at the file without LMDB, so that no damage can crash it."""
+    # nobody changes pages meanwhile
+    with environment.frozen() if environment.writable else contextlib.nullcontext():
+        try:
+            found = lmdb.verify.verify(str(environment.path))  # type: ignore[no-untyped-call]
+        except lmdb.verify.VerifyError as error:
+            found = [str(error)]
+    return [Problem("", "", "structure", text) for text in found]
 
 
 def verify(

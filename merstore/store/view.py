@@ -1,5 +1,7 @@
 """Views and selections: reading entries one by one and in batches."""
 
+import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -8,7 +10,7 @@ import numpy as np
 from merstore import _core
 from merstore.errors import CorruptEntry, CorruptStore, InvalidTensor, MerstoreError, MissingEntry
 from merstore.store import dtypes
-from merstore.store.batch import Batch, RaggedBatch, allocate, destination
+from merstore.store.batch import Batch, RaggedBatch, allocate, as_array, destination
 from merstore.store.entry import Failure, IndexEntry, unpack, unpack_failure
 from merstore.store.environment import Snapshot
 from merstore.store.keys import ViewPath, parse_view, sample_key
@@ -32,14 +34,17 @@ class Filler(Protocol):
 class _Slotted:
     """Slots of some samples of a view, resolved when first asked for and kept while the store's
     snapshot allows.
+
+    A gather copies the slots of its batch and holds their snapshot, so that threads which share one
+    of these gather side by side, whatever the others do to the slots meanwhile.
     """
 
     def __init__(self, view: "View", count: int) -> None:
         self.view = view
         self._slots = _core.Slots(count)
+        self._lock = threading.RLock()  # held while slots are resolved and copied
         self._snapshot: Snapshot | None = None
-        self._number = 0
-        self._moves = 0
+        self._resolved_for: tuple[Any, ...] = ()
         view.store._keep(self)
 
     def _key(self, row: int) -> bytes:
@@ -49,18 +54,28 @@ class _Slotted:
         """Forget the snapshot: the slots are looked at again with the next one."""
         self._snapshot = None
 
-    def _sync(self) -> Snapshot:
-        snapshot = self.view.store.snapshot()
-        if snapshot is not self._snapshot:
-            record = self.view.record
-            same = record.number == self._number and record.moves == self._moves
-            self._slots.forget(not same)
-            self._number, self._moves = record.number, record.moves
-            self._snapshot = snapshot
-        return snapshot
+    def after_fork(self) -> None:
+        """In the child: the thread that may have held the lock is not there."""
+        self._lock = threading.RLock()
+        self._resolved_for = ()
 
-    def _resolve(self, snapshot: Snapshot, rows: list[int]) -> None:
-        record = self.view.record
+    def _pick(self, rows: np.ndarray) -> "_Picked":
+        """The slots of ``rows``, all resolved."""
+        with self._lock:
+            snapshot = self.view.store.snapshot()
+            record = self.view._record_at(snapshot)
+            if snapshot is not self._snapshot:
+                # what locators were read under: the same in another file may lead elsewhere
+                state = (snapshot.environment.key, record.number, record.moves)
+                self._slots.forget(state != self._resolved_for)
+                self._resolved_for = state
+                self._snapshot = snapshot
+            pending = self._slots.pending(rows)
+            if pending:
+                self._resolve(snapshot, record, pending)
+            return _Picked(self, rows, snapshot, record, self._slots.pick(rows))
+
+    def _resolve(self, snapshot: Snapshot, record: ViewRecord, rows: list[int]) -> None:
         env = snapshot.environment
         values = snapshot.get_each(b"index", record.prefix, [self._key(row) for row in rows])
         bad = self._slots.resolve(
@@ -77,196 +92,169 @@ class _Slotted:
                 f"{self.view.path}/{self._key(rows[bad]).decode()}: the index entry contradicts the view "
                 "or the file; run `merstore verify`"
             )
-        first = next(
-            (value for value in values if value is not None and value[0] == _core.TENSOR), None
-        )
-        if first is not None:
-            self.view._check_block(snapshot, first)
-
-    def _resolved(self, rows: np.ndarray) -> Snapshot:
-        snapshot = self._sync()
-        pending = self._slots.pending(rows)
-        if pending:
-            self._resolve(snapshot, pending)
-        return snapshot
-
-    def _misses(self, rows: np.ndarray, on_miss: str) -> np.ndarray | None:
-        """True where the sample is there; None if all are. Fills or raises as ``on_miss`` says."""
-        there: np.ndarray = np.frombuffer(self._slots.statuses(rows), np.uint8) == _core.TENSOR
-        if there.all():
-            return None
-        missing = list(dict.fromkeys(self._key(row).decode() for row in rows[~there].tolist()))
-        if on_miss == "raise":
-            raise MissingEntry(self.view._explain(missing))
-        if on_miss == "fill":
-            if self.view.filler is None:
-                raise MerstoreError(
-                    f'on_miss="fill": nothing computes view {self.view.path} yet; give it a filler '
-                    "(view.filler = merstore.fill.Filler(clips, extractor))"
-                )
-            unknown = self.view.missing(missing)
-            if unknown:
-                self.view.filler.fill(self.view, unknown)
-                self.view.store.refresh()
-                self._resolved(rows)
-            there = np.frombuffer(self._slots.statuses(rows), np.uint8) == _core.TENSOR
-        return there
+        for value in values:
+            if value is not None and value[0] == _core.TENSOR:
+                self.view._check_block(snapshot, value)
+                break
 
     def _gather(
         self, rows: np.ndarray, out: Any, on_miss: str, dtype: Any
     ) -> "Batch | RaggedBatch":
-        if on_miss not in ON_MISS:
-            raise MerstoreError(f"on_miss is one of {', '.join(ON_MISS)}, not {on_miss!r}")
-        snapshot = self._resolved(rows)
-        record = self.view.record
-        if record.ragged:
-            return self._gather_ragged(snapshot, rows, out, on_miss, dtype)
-        numpy_dtype, code = self._batch_dtype(out, dtype)
-        array = None
-        if on_miss == "raise":  # the common case, kept short
-            array = self._fixed_out(out, len(rows), numpy_dtype)
-            status = self._slots.gather(
-                self._file(snapshot), rows, array, code, record.row_elements, 1, False
-            )
-            if status[0] == _core.GATHERED:
-                if self.view.store.checksum:
-                    self._verify(snapshot, rows)
-                return Batch.of(array, np.ones(len(rows), bool))
-            if status[0] != _core.NOT_THERE:
-                raise self._error(snapshot, rows, status, code)
-        there = self._misses(rows, on_miss)
-        snapshot = self._resolved(rows)
-        mask = np.ones(len(rows), bool) if there is None else there
-        if there is not None and on_miss == "skip":
-            rows = rows[there]
-            out = None if out is None else np.asarray(out)[: len(rows)]
-        array = self._fixed_out(out, len(rows), numpy_dtype)
-        self._run(snapshot, rows, array, code, 1, on_miss != "skip")
-        return Batch.of(array, mask)
-
-    def _gather_ragged(
-        self, snapshot: Snapshot, rows: np.ndarray, out: Any, on_miss: str, dtype: Any
-    ) -> RaggedBatch:
-        there = self._misses(rows, on_miss)
-        snapshot = self._resolved(rows)
-        mask = np.ones(len(rows), bool) if there is None else there
-        if there is not None and on_miss == "skip":
-            rows = rows[there]
-        numpy_dtype, code = self._batch_dtype(out, dtype)
-        offsets = np.zeros(len(rows) + 1, np.int64)
-        self._slots.lengths(rows, offsets[1:])
-        np.cumsum(offsets, out=offsets)
-        total = int(offsets[-1])
-        row_shape = self.view.record.row_shape
-        if out is None:
-            values = allocate((total, *row_shape), numpy_dtype)
-        else:
-            values = destination(np.asarray(out)[:total], (total, *row_shape), numpy_dtype)
-        self._run(snapshot, rows, values, code, 0, True)
-        return RaggedBatch(values, offsets, mask)
+        picked, mask = self._served(rows, on_miss)
+        numpy_dtype, code = picked.dtype(out, dtype)
+        if picked.record.ragged:
+            return picked.ragged(out, numpy_dtype, code, mask)
+        return picked.fixed(out, numpy_dtype, code, mask)
 
     def _pad(
-        self, rows: np.ndarray, length: int | None, side: str, out: Any, on_miss: str, dtype: Any
+        self,
+        rows: np.ndarray,
+        length: int | None,
+        side: str,
+        out: Any,
+        on_miss: str,
+        dtype: Any,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if side not in ("front", "back"):
             raise InvalidTensor(f'padding goes to the "front" or the "back", not {side!r}')
-        record = self.view.record
-        if not record.ragged:
+        if length is not None and length < 0:
+            raise InvalidTensor(f"a length to pad to is at least 0, not {length}")
+        picked, mask = self._served(rows, on_miss)
+        if not picked.record.ragged:
             raise InvalidTensor(
-                f"view {self.view.path} has the fixed shape {record.shape}: there is nothing to pad"
+                f"view {self.view.path} has the fixed shape {picked.record.shape}: there is nothing to pad"
             )
-        self._resolved(rows)
-        there = self._misses(rows, on_miss)
-        snapshot = self._resolved(rows)
-        mask = np.ones(len(rows), bool) if there is None else there
-        if there is not None and on_miss == "skip":
-            rows = rows[there]
-        numpy_dtype, code = self._batch_dtype(out, dtype)
-        lengths = np.zeros(len(rows), np.int64)
-        self._slots.lengths(rows, lengths)
-        width = int(lengths.max(initial=0)) if length is None else length
-        array = self._fixed_out(out, len(rows), numpy_dtype, (width, *record.row_shape))
-        status = self._slots.pad(
-            self._file(snapshot), rows, array, code, record.row_elements, width, side == "front"
-        )
-        if status[0] != _core.GATHERED:
-            raise self._error(snapshot, rows, status, code)
-        if self.view.store.checksum:
-            self._verify(snapshot, rows)
-        return array, np.minimum(lengths, width), mask
+        return *picked.padded(length, side, out, *picked.dtype(out, dtype)), mask
 
-    def _run(
+    def _served(self, rows: np.ndarray, on_miss: str) -> "tuple[_Picked, np.ndarray]":
+        """The slots to gather, and which of ``rows`` have a tensor. Fills, skips or raises as asked."""
+        if on_miss not in ON_MISS:
+            raise MerstoreError(f"on_miss is one of {', '.join(ON_MISS)}, not {on_miss!r}")
+        picked = self._pick(rows)
+        mask = picked.mask()
+        if mask.all():
+            return picked, mask
+        missing = list(dict.fromkeys(self._key(row).decode() for row in rows[~mask].tolist()))
+        if on_miss == "raise":
+            raise MissingEntry(self.view._explain(missing))
+        if on_miss == "fill":
+            self.view._fill(missing)
+            picked = self._pick(rows)
+            mask = picked.mask()
+        if on_miss == "skip":
+            picked.skip(mask)
+        return picked, mask
+
+
+class _Picked:
+    """The slots of one batch, and the snapshot they belong to."""
+
+    def __init__(
         self,
-        snapshot: Snapshot,
+        source: _Slotted,
         rows: np.ndarray,
-        out: np.ndarray,
-        code: int,
-        missing: int,
-        allow: bool,
+        snapshot: Snapshot,
+        record: ViewRecord,
+        slots: "_core.Picked",
     ) -> None:
-        record = self.view.record
-        if self.view.store.checksum:
-            self._verify(snapshot, rows)
-        status = self._slots.gather(
-            self._file(snapshot), rows, out, code, record.row_elements, missing, allow
-        )
-        if status[0] != _core.GATHERED:
-            raise self._error(snapshot, rows, status, code)
+        self.source = source
+        self.rows = rows
+        self.snapshot = snapshot
+        self.record = record
+        self.slots = slots
+        self.store = source.view.store
+        self.file = snapshot.environment.file(self.store.io)
 
-    def _file(self, snapshot: Snapshot) -> _core.Map:
-        return snapshot.environment.file(self.view.store.io)
+    def mask(self) -> np.ndarray:
+        """bool ``[B]``: which have a tensor."""
+        there: np.ndarray = np.frombuffer(self.slots.statuses(), np.uint8) == _core.TENSOR
+        return there
 
-    def _batch_dtype(self, out: Any, dtype: Any) -> "tuple[np.dtype[Any], int]":
+    def skip(self, mask: np.ndarray) -> None:
+        self.rows = self.rows[mask]
+        self.slots = self.slots.without_missing()
+
+    def lengths(self) -> np.ndarray:
+        lengths = np.zeros(len(self.slots), np.int64)
+        self.slots.lengths(lengths)
+        return lengths
+
+    def dtype(self, out: Any, dtype: Any) -> "tuple[np.dtype[Any], int]":
+        """The batch's dtype, and its code."""
         if dtype is not None:
             code = dtypes.code_of(dtype)
         elif out is not None:
-            code = dtypes.code_of(out.dtype)
+            code = dtypes.code_of(as_array(out).dtype)
         else:
-            code = dtypes.CODES[self.view.record.dtype]
+            code = dtypes.CODES[self.record.dtype]
         if code == dtypes.BFLOAT16:  # NumPy has none: batches are float32
             code = dtypes.CODES["float32"]
         return dtypes.numpy_dtype(code), code
 
-    def _fixed_out(
-        self, out: Any, count: int, dtype: "np.dtype[Any]", row_shape: tuple[int, ...] | None = None
-    ) -> np.ndarray:
-        shape = (count, *(self.view.record.row_shape if row_shape is None else row_shape))
-        return allocate(shape, dtype) if out is None else destination(out, shape, dtype)
+    def fixed(self, out: Any, dtype: "np.dtype[Any]", code: int, mask: np.ndarray) -> Batch:
+        shape = (len(self.slots), *self.record.row_shape)
+        if out is not None and len(mask) > len(self.slots):
+            out = as_array(out)[: len(self.slots)]  # "skip": the rest of out stays as it is
+        array = _out(out, shape, dtype)
+        elements = self.record.row_elements
+        self._check(self.slots.gather(self.file, array, code, elements, 1, True), code)
+        return Batch.of(array, mask)
 
-    def _error(
-        self, snapshot: Snapshot, rows: np.ndarray, status: tuple[int, int, int], code: int
-    ) -> MerstoreError:
-        kind, position, number = status
-        name = self._key(int(rows[position])).decode()
-        if kind == _core.CANNOT_CAST:
-            stored = dtypes.NAMES[self._slots.location(int(rows[position]))[2]]
-            return InvalidTensor(
-                f"{self.view.path}/{name} is stored as {stored}, which a batch of "
+    def ragged(self, out: Any, dtype: "np.dtype[Any]", code: int, mask: np.ndarray) -> RaggedBatch:
+        offsets = np.zeros(len(self.slots) + 1, np.int64)
+        np.cumsum(self.lengths(), out=offsets[1:])
+        total = int(offsets[-1])
+        out = None if out is None else as_array(out)[:total]
+        array = _out(out, (total, *self.record.row_shape), dtype)
+        elements = self.record.row_elements
+        self._check(self.slots.gather(self.file, array, code, elements, 0, True), code)
+        return RaggedBatch(array, offsets, mask)
+
+    def padded(
+        self, length: int | None, side: str, out: Any, dtype: "np.dtype[Any]", code: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        lengths = self.lengths()
+        width = int(lengths.max(initial=0)) if length is None else length
+        array = _out(out, (len(self.slots), width, *self.record.row_shape), dtype)
+        elements = self.record.row_elements
+        result = self.slots.pad(self.file, array, code, elements, width, side == "front")
+        self._check(result, code)
+        return array, np.minimum(lengths, width)
+
+    def _check(self, result: tuple[int, int, int], code: int) -> None:
+        """Raise what a gather reports; with ``checksum=True`` verify what it served."""
+        status, position, number = result
+        if status == _core.GATHERED:
+            if self.store.checksum:
+                self._verify()
+            return
+        data = self.snapshot.environment.path / "data.mdb"
+        if status == _core.CANNOT_CAST:
+            stored = dtypes.NAMES[self.slots.location(position)[2]]
+            name = self.source._key(int(self.rows[position])).decode()
+            raise InvalidTensor(
+                f"{self.source.view.path}/{name} is stored as {stored}, which a batch of "
                 f'{dtypes.NAMES[code]} cannot hold: ask for dtype="float32" or "float64"'
             )
-        if kind == _core.CUT_SHORT:
-            return CorruptStore(
-                f"{snapshot.environment.path / 'data.mdb'} was cut short: restore it from a copy"
-            )
-        if kind == _core.NO_MEMORY:
-            return MerstoreError("out of memory while casting a batch")
-        return MerstoreError(
-            f"{snapshot.environment.path / 'data.mdb'} cannot be read (errno {number})"
-        )
+        if status == _core.CUT_SHORT:
+            raise CorruptStore(f"{data} was cut short: restore it from a copy")
+        if status == _core.NO_MEMORY:
+            raise MerstoreError("out of memory while casting a batch")
+        raise MerstoreError(f"{data} cannot be read: {os.strerror(number)}")
 
-    def _verify(self, snapshot: Snapshot, rows: np.ndarray) -> None:
-        """Checksums of what a gather serves, for stores opened with ``checksum=True``."""
-        record = self.view.record
-        keys = [self._key(row) for row in rows.tolist()]
-        for row, key, value in zip(
-            rows.tolist(), keys, snapshot.get_each(b"index", record.prefix, keys), strict=True
-        ):
+    def _verify(self) -> None:
+        keys = [self.source._key(row) for row in self.rows.tolist()]
+        values = self.snapshot.get_each(b"index", self.record.prefix, keys)
+        for i, (key, value) in enumerate(zip(keys, values, strict=True)):
             entry = unpack(value) if value is not None else None
-            if entry is None:
-                continue
-            offset, nbytes, _, _ = self._slots.location(row)
-            if digest(self._file(snapshot).payload(offset, nbytes, snapshot)) != entry.checksum:
-                raise CorruptEntry(_CORRUPT.format(f"{self.view.path}/{key.decode()}"))
+            if entry is not None:
+                offset, nbytes, _ = self.slots.location(i)
+                if digest(self.file.payload(offset, nbytes, self.snapshot)) != entry.checksum:
+                    raise CorruptEntry(_CORRUPT.format(f"{self.source.view.path}/{key.decode()}"))
+
+
+def _out(out: Any, shape: tuple[int, ...], dtype: "np.dtype[Any]") -> np.ndarray:
+    return allocate(shape, dtype) if out is None else destination(out, shape, dtype)
 
 
 _CORRUPT = (
@@ -317,31 +305,27 @@ class Selection(_Slotted):
         """int64 ``[B]``: how many rows each entry has (1 in a view of fixed shape), 0 for what is
         not there. Reads the index only.
         """
-        rows = np.arange(len(self)) if index is None else self._rows(index)
-        self._resolved(rows)
-        out = np.zeros(len(rows), np.int64)
-        self._slots.lengths(rows, out)
-        return out
+        return self._pick(self._all(index)).lengths()
 
     def present(self, index: Any = None) -> np.ndarray:
         """bool ``[B]``: which samples have a tensor. Reads the index only."""
-        rows = np.arange(len(self)) if index is None else self._rows(index)
-        self._resolved(rows)
-        there: np.ndarray = np.frombuffer(self._slots.statuses(rows), np.uint8) == _core.TENSOR
-        return there
+        return self._pick(self._all(index)).mask()
 
     def willneed(self, index: Any) -> None:
         """Ask the system to read these entries' pages ahead of a gather. Returns at once."""
-        rows = self._rows(index)
-        snapshot = self._resolved(rows)
-        self._slots.willneed(self._file(snapshot), rows)
+        picked = self._pick(self._rows(index))
+        picked.slots.willneed(picked.file)
+
+    def _all(self, index: Any) -> np.ndarray:
+        return np.arange(len(self), dtype=np.int64) if index is None else self._rows(index)
 
     def _rows(self, index: Any) -> np.ndarray:
-        rows = np.ascontiguousarray(index, np.int64)
-        if rows.ndim != 1:
+        given = np.asarray(index)
+        if given.ndim != 1 or (given.size and given.dtype.kind not in "iu"):
             raise InvalidTensor(
-                f"row numbers come as one integer array [B], not of shape {rows.shape}"
+                f"row numbers come as one integer array [B], not as {given.dtype} of shape {given.shape}"
             )
+        rows = np.ascontiguousarray(given, np.int64)
         if rows.size and rows.min() < 0:
             rows = np.where(rows < 0, rows + len(self), rows)
         return rows
@@ -358,22 +342,22 @@ class View(_Slotted):
         self.path = path
         self._keys: list[bytes] = []
         self._rows: dict[str, int] = {}
-        self._record: ViewRecord | None = None
-        self._record_of: Snapshot | None = None
+        self._known: tuple[Snapshot, ViewRecord] | None = None
         self._checked: Snapshot | None = None
         self.filler: Filler | None = None
         super().__init__(self, 0)
 
     # -- what the view is
-    # ----------------------------------------------------------------------------
 
     @property
     def record(self) -> ViewRecord:
-        snapshot = self.store.snapshot()
-        if self._record is None or snapshot is not self._record_of:
-            self._record = self.store._record(self.path, snapshot)
-            self._record_of = snapshot
-        return self._record
+        return self._record_at(self.store.snapshot())
+
+    def _record_at(self, snapshot: Snapshot) -> ViewRecord:
+        known = self._known
+        if known is None or known[0] is not snapshot:
+            known = self._known = (snapshot, self.store._record(self.path, snapshot))
+        return known[1]
 
     @property
     def parts(self) -> ViewPath:
@@ -421,10 +405,9 @@ class View(_Slotted):
 
     def let_go(self) -> None:
         super().let_go()
-        self._record = self._record_of = self._checked = None
+        self._known = self._checked = None
 
     # -- one entry
-    # -----------------------------------------------------------------------------------
 
     def __len__(self) -> int:
         return self.record.entries
@@ -432,18 +415,17 @@ class View(_Slotted):
     def __contains__(self, name: object) -> bool:
         if not isinstance(name, str):
             return False
-        value = self._value(name)
+        value = self._value(self.store.snapshot(), name)
         return value is not None and value[0] == _core.TENSOR
 
     def __iter__(self) -> Iterator[str]:
-        for key, value in self.store.snapshot().scan(b"index", self.record.prefix):
+        for key, value in self._scan():
             if value[0] == _core.TENSOR:
                 yield key.decode()
 
     def names(self) -> Names:
         """The names of all entries in byte order. Reads index pages only."""
-        found = self.store.snapshot().scan(b"index", self.record.prefix)
-        return Names.of_bytes([key for key, value in found if value[0] == _core.TENSOR])
+        return Names.of_bytes([key for key, value in self._scan() if value[0] == _core.TENSOR])
 
     def __getitem__(self, name: str) -> np.ndarray:
         """The entry as a read-only array over the map, no copy, dtype and shape as stored
@@ -452,11 +434,11 @@ class View(_Slotted):
         It keeps its snapshot alive: hold on to many for long and the file cannot reuse pages.
         Raises MissingEntry.
         """
-        value = self._value(name)
-        entry = unpack(value) if value is not None else None
-        if value is None or entry is None:
-            raise MissingEntry(self._explain([name]))
         snapshot = self.store.snapshot()
+        value = self._value(snapshot, name)
+        entry = unpack(value) if value is not None else None
+        if entry is None:
+            raise MissingEntry(self._explain([name]))
         data = self._payload(snapshot, name, entry)
         if self.store.checksum and digest(data) != entry.checksum:
             raise CorruptEntry(_CORRUPT.format(f"{self.path}/{name}"))
@@ -474,7 +456,7 @@ class View(_Slotted):
             writer.put(self, name, array)
 
     def __delitem__(self, name: str) -> None:
-        if self._value(name) is None:
+        if self._value(self.store.snapshot(), name) is None:
             raise MissingEntry(self._explain([name]))
         with self.store.writer() as writer:
             writer.delete(self, name)
@@ -489,7 +471,6 @@ class View(_Slotted):
                 writer.put(self, name, array)
 
     # -- batches
-    # -------------------------------------------------------------------------------------
 
     def gather(
         self, names: Iterable[str], out: Any = None, on_miss: str = "raise", dtype: Any = None
@@ -506,6 +487,8 @@ class View(_Slotted):
         (bfloat16: float32).
         """
         known = self._rows
+        if not isinstance(names, (list, tuple)):
+            names = list(names)
         try:
             rows = np.array([known[name] for name in names], np.int64)
         except KeyError:
@@ -523,18 +506,18 @@ class View(_Slotted):
         return Selection(self, names)
 
     def _row(self, name: str) -> int:
-        row = self._rows.get(name)
-        if row is None:
-            self._keys.append(sample_key(name))
-            row = self._rows[name] = len(self._keys) - 1
-            self._slots.grow(1)
-        return row
+        with self._lock:
+            row = self._rows.get(name)
+            if row is None:
+                self._keys.append(sample_key(name))
+                self._slots.grow(1)
+                row = self._rows[name] = len(self._keys) - 1
+            return row
 
     def _key(self, row: int) -> bytes:
         return self._keys[row]
 
     # -- what is not there
-    # ---------------------------------------------------------------------------
 
     def missing(self, names: Iterable[str], retry: Iterable[str] = ()) -> list[str]:
         """Those of ``names`` with neither a tensor nor a failure record; a failure of a kind in
@@ -542,10 +525,9 @@ class View(_Slotted):
         """
         retry = {retry} if isinstance(retry, str) else set(retry)
         names = list(names)
-        prefix = self.record.prefix
-        found = self.store.snapshot().get_each(
-            b"index", prefix, [sample_key(name) for name in names]
-        )
+        snapshot = self.store.snapshot()
+        prefix = self._record_at(snapshot).prefix
+        found = snapshot.get_each(b"index", prefix, [sample_key(name) for name in names])
         missing = []
         for name, value in zip(names, found, strict=True):
             if value is not None and retry and value[0] == _core.FAILURE:
@@ -558,16 +540,17 @@ class View(_Slotted):
 
     def failure(self, name: str) -> Failure | None:
         """Why the sample has no tensor, where that is recorded."""
-        value = self._value(name)
+        value = self._value(self.store.snapshot(), name)
         return unpack_failure(name, value) if value is not None else None
 
     def failures(self, kind: str | None = None) -> list[Failure]:
         """All failure records, or those of one kind, by name."""
         if not self.record.failures:
             return []
-        scan = self.store.snapshot().scan(b"index", self.record.prefix)
         found = (
-            unpack_failure(key.decode(), value) for key, value in scan if value[0] == _core.FAILURE
+            unpack_failure(key.decode(), value)
+            for key, value in self._scan()
+            if value[0] == _core.FAILURE
         )
         return [
             failure for failure in found if failure is not None and kind in (None, failure.kind)
@@ -593,15 +576,31 @@ class View(_Slotted):
         count = len(missing)
         return f"view {self.path} lacks {count} of the samples asked for: {reasons}{more}. {advice}"
 
-    # -- inside
-    # --------------------------------------------------------------------------------------
+    def _fill(self, missing: list[str]) -> None:
+        """Have the filler compute what of ``missing`` has no failure record."""
+        if self.filler is None:
+            raise MerstoreError(
+                f'on_miss="fill": nothing computes view {self.path} yet; give it a filler '
+                "(view.filler = merstore.fill.Filler(clips, extractor))"
+            )
+        unknown = self.missing(missing)
+        if unknown:
+            self.filler.fill(self, unknown)
+            self.store.refresh()
 
-    def _value(self, name: str) -> bytes | None:
-        return self.store.snapshot().get(b"index", self.record.prefix + sample_key(name))
+    # -- inside
+
+    def _scan(self) -> Iterator[tuple[bytes, bytes]]:
+        """Names and index entries of everything in the view, in byte order."""
+        snapshot = self.store.snapshot()
+        return snapshot.scan(b"index", self._record_at(snapshot).prefix)
+
+    def _value(self, snapshot: Snapshot, name: str) -> bytes | None:
+        return snapshot.get(b"index", self._record_at(snapshot).prefix + sample_key(name))
 
     def _payload(self, snapshot: Snapshot, name: str, entry: IndexEntry) -> Any:
         env = snapshot.environment
-        pages = snapshot.pages(self.record.number)
+        pages = snapshot.pages(self._record_at(snapshot).number)
         page = entry.page if pages is None else pages.get(entry.block, -1)
         offset = page * env.page_bytes + 16 + entry.offset
         elements = int(np.prod(entry.shape, dtype=np.int64))
@@ -635,7 +634,7 @@ class View(_Slotted):
         head = bytes(memoryview(header)[:32])
         if (
             head[:8] != b"MERBLOCK"
-            or head[16:20] != self.record.number.to_bytes(4, "little")
+            or head[16:20] != self._record_at(snapshot).number.to_bytes(4, "little")
             or head[24:32] != entry.block.to_bytes(8, "little")
         ):
             raise CorruptStore(

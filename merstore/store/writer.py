@@ -94,7 +94,6 @@ class Writer:
         self._run: int | None = None
 
     # -- collecting
-    # ----------------------------------------------------------------------------------
 
     def put(self, view: "View", name: str, array: Any, *, as_stored: bool = False) -> None:
         """Add or replace an entry. ``as_stored`` (imports) admits another dtype than the view's,
@@ -179,7 +178,6 @@ class Writer:
             self.commit()
 
     # -- committing
-    # ----------------------------------------------------------------------------------
 
     def commit(self) -> None:
         """Store all that is pending in one transaction. If that fails (StoreFull), what was pending
@@ -364,9 +362,9 @@ class Writer:
         whole value).
         """
         env = self._environment
-        header = env.map.payload(page * env.page_bytes + 16, 64, None)
+        header = memoryview(env.map.payload(page * env.page_bytes + 16, 64, None))
         found = np.frombuffer(header, "<u4", 4, 12)
-        if bytes(header)[:8] != b"MERBLOCK" or found[1] != view:
+        if header[:8] != b"MERBLOCK" or found[1] != view:
             raise CorruptStore(
                 f"{env.path}: block {block} of view number {view} is damaged; run `merstore verify`"
             )
@@ -393,7 +391,6 @@ class Writer:
             record.last = None
 
     # -- with
-    # ----------------------------------------------------------------------------------------
 
     def __enter__(self) -> "Writer":
         return self

@@ -1,8 +1,10 @@
 """What lies in a feature folder comes into the store bit for bit; what is wrong is left out."""
 
 import os
+import random
 import threading
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import merstore
-from merstore.errors import ReadOnlyStore
-from merstore.interop import importing
+from merstore.errors import ReadOnlyStore, StoreFull
+from merstore.interop import importing, pipeline
 from merstore.interop.importing import ImportReport, import_tree
-from merstore.interop.npy import STORABLE
+from merstore.interop.npy import STORABLE, peek
 from merstore.interop.trees import discover
 from merstore.store.store import Store
 
@@ -40,6 +42,10 @@ def bring(store: Store, folder: Path, **options: Any) -> ImportReport:
 def same(a: Array, b: Array) -> bool:
     """Equal in dtype, shape and every bit."""
     return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def own_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("merstore-")]
 
 
 @pytest.fixture
@@ -205,6 +211,16 @@ def test_a_file_that_may_not_be_read_is_left_out(store: Store, utt: Path) -> Non
     assert "Permission denied" in report.refused[0].reason
 
 
+def test_files_that_cannot_be_opened_are_left_out(store: Store, utt: Path) -> None:
+    save(utt, {"a": ones(4)})
+    (utt / "gone.npy").symlink_to(utt / "nowhere.npy")
+    (utt / "loop.npy").symlink_to(utt / "loop.npy")
+    report = bring(store, utt)
+    assert list(store[UTT]) == ["a"]
+    assert [refused.name for refused in report.refused] == ["gone", "loop"]
+    assert all(refused.path in refused.reason for refused in report.refused)
+
+
 @pytest.mark.parametrize("rule", ["refuse", "flag"])
 def test_nan_and_inf_by_the_rule(store: Store, utt: Path, rule: str) -> None:
     save(utt, {"a": ones(4), "b": np.full(4, np.nan, "f4"), "c": np.full(4, np.inf, "f4")})
@@ -255,6 +271,12 @@ def test_a_second_run_reads_no_array(
 ) -> None:
     arrays = {"a": ones(3, 4), "b": ones(5, 4), "c": ones(4), "d": ones(2, 4, dtype="f8")}
     bring(store, save(fra, arrays))
+
+    def header_only(path: str, limit: int) -> Any:
+        assert limit == 0
+        return peek(path, 0)
+
+    monkeypatch.setattr(importing, "peek", header_only)
     monkeypatch.setattr(importing, "read_array", lambda path: pytest.fail(f"{path} was read"))
     report = bring(store, fra)
     assert (report.imported, report.skipped, report.refused) == (0, 4, [])
@@ -306,25 +328,80 @@ def test_an_interrupted_import_keeps_what_it_committed_and_goes_on(
     with pytest.raises(error):
         import_tree(store, [*done, *trees], progress=stop)
     assert list(store["mer2023/face@manet/UTT"]) == ["a"]
-    assert not [thread for thread in threading.enumerate() if "merstore-read" in thread.name]
+    assert own_threads() == []
     report = import_tree(store, [*done, *trees])
     assert report.imported + report.skipped == 1001
     assert all(store[UTT][f"s{i:04d}"][0] == i for i in range(1000))
 
 
+@pytest.mark.parametrize("reader", ["peek", "read_array"])
+@pytest.mark.parametrize("cached", [True, False])
 def test_a_reader_that_breaks_ends_the_import_and_its_threads(
-    store: Store, utt: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, utt: Path, monkeypatch: pytest.MonkeyPatch, reader: str, cached: bool
 ) -> None:
-    def out_of_memory(_path: str) -> None:
+    def out_of_memory(*_: object) -> None:
         raise MemoryError
 
     save(utt, {f"{i}": ones(4) for i in range(300)})
-    monkeypatch.setattr(importing, "read_array", out_of_memory)
+    monkeypatch.setattr(importing, "KEEP_FILE_BYTES", 0)
+    monkeypatch.setattr(importing, reader, out_of_memory)
+    if not cached:
+        monkeypatch.setattr(pipeline, "_blocks_read", count().__next__)
     with pytest.raises(MemoryError):
         bring(store, utt)
-    assert not [thread for thread in threading.enumerate() if "merstore-read" in thread.name]
+    assert own_threads() == []
     monkeypatch.undo()
     assert bring(store, utt).imported == 300
+
+
+def test_a_full_store_keeps_what_was_committed(
+    tmp_path: Path, fra: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "COMMIT_BYTES", 1 << 20)
+    arrays = {f"s{i:03d}": np.full((16, 1024), i, "f4") for i in range(200)}
+    save(fra, arrays)
+    with merstore.open(tmp_path / "small.mer", "a", map_size=8 << 20) as store:
+        with pytest.raises(StoreFull):
+            bring(store, fra)
+        assert own_threads() == []
+        there = list(store[FRA])
+        assert there == sorted(arrays)[: len(there)]
+        assert 0 < len(there) < 200
+        assert store.verify() == []
+    with merstore.open(tmp_path / "small.mer", "a") as store:
+        report = bring(store, fra)
+        assert (report.skipped, report.imported) == (len(there), 200 - len(there))
+
+
+# --- how it is read ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cached", ["always", "never", "sometimes"])
+@pytest.mark.parametrize("keep", [0, 1000, 1 << 20])
+def test_the_way_of_reading_does_not_matter(
+    store: Store, fra: Path, monkeypatch: pytest.MonkeyPatch, cached: str, keep: int
+) -> None:
+    """Right away or by threads, kept from the first pass or read again: the same store."""
+    blocks = {
+        "always": lambda: 0,
+        "never": count().__next__,
+        "sometimes": lambda: random.randrange(2),
+    }
+    random.seed(0)
+    monkeypatch.setattr(pipeline, "_blocks_read", blocks[cached])
+    monkeypatch.setattr(pipeline, "AHEAD_BYTES", 4096)
+    monkeypatch.setattr(pipeline, "CHUNK_BYTES", 500)
+    monkeypatch.setattr(pipeline, "COMMIT_BYTES", 5000)
+    monkeypatch.setattr(importing, "KEEP_BYTES", keep)
+    arrays = {f"s{i:04d}": np.full((1 + i % 7, 4), i, "f4") for i in range(500)}
+    (save(fra, arrays) / "s0007.npy").write_bytes(b"")
+    report = bring(store, fra, jobs=3)
+    assert report.imported == 499
+    assert [refused.name for refused in report.refused] == ["s0007"]
+    del arrays["s0007"]
+    assert list(store[FRA]) == list(arrays)
+    assert all(same(store[FRA][name], array) for name, array in arrays.items())
+    assert store.verify() == []
 
 
 # --- what is told --------------------------------------------------------------------------------
@@ -344,20 +421,6 @@ def test_progress_ends_at_the_number_of_files(store: Store, tmp_path: Path) -> N
         assert calls == sorted(calls)
         assert calls[-1] == (201, 201, report.bytes)
         assert {total for _, total, _ in calls} == {201}
-
-
-@pytest.mark.parametrize("jobs", [1, 3])
-def test_files_slower_than_the_cache_are_read_by_all_threads(
-    store: Store, fra: Path, jobs: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Every file counts as slow here; order and content are the same."""
-    monkeypatch.setattr(importing, "_WARM_SECONDS_PER_FILE", 0.0)
-    monkeypatch.setattr(importing, "_WARM_SECONDS_PER_BYTE", 0.0)
-    monkeypatch.setattr(importing, "_AHEAD_BYTES", 4096)
-    arrays = {f"s{i:04d}": np.full((1 + i % 7, 4), i, "f4") for i in range(500)}
-    report = bring(store, save(fra, arrays), jobs=jobs)
-    assert report.imported == 500
-    assert all(same(store[FRA][name], array) for name, array in arrays.items())
 
 
 def test_the_report_counts_payload(store: Store, utt: Path) -> None:

@@ -1,0 +1,143 @@
+"""The C core: the map, slots and their gather, blocks. Nothing here checks what store/ has checked."""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, Final, TypedDict, final
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Buffer
+
+# on Python 3.11 an ndarray is a buffer that its stubs do not know as one
+_Buffer = Buffer | NDArray[Any]
+_Rows = NDArray[np.int64]  # C-contiguous
+_Status = tuple[int, int, int]  # ms_gather_status, position in rows, errno
+
+# name, dtype code, shape, flags, checksum, offset, bytes
+_Record = tuple[bytes, int, tuple[int, ...], int, int, int, int]
+
+class _Header(TypedDict):
+    header_bytes: int
+    view: int
+    count: int
+    run: int
+    table_bytes: int
+    block: int
+    total_bytes: int
+    checksum: int
+    time: int
+
+ENTRY_BYTES: Final[int]
+MAX_DIMS: Final[int]
+NONFINITE: Final[int]
+ZERO_ROW: Final[int]
+UNRESOLVED: Final[int]
+TENSOR: Final[int]
+FAILURE: Final[int]
+MISSING: Final[int]
+GATHERED: Final[int]
+NOT_THERE: Final[int]
+CANNOT_CAST: Final[int]
+CUT_SHORT: Final[int]
+READ_ERROR: Final[int]
+NO_MEMORY: Final[int]
+
+@final
+class Map:
+    """A read-only mapping of a whole file; with ``reserve=0`` an open file, read with ``pread``."""
+
+    def __new__(cls, path: str | os.PathLike[str], reserve: int) -> Map: ...
+    @property
+    def mapped(self) -> bool: ...
+    @property
+    def reserved(self) -> int: ...
+    def size(self) -> int: ...
+    def payload(self, offset: int, nbytes: int, owner: object) -> Buffer: ...
+
+@final
+class Payload:
+    """Bytes of a map, as a read-only buffer that keeps the map and an owner alive."""
+
+    if sys.version_info >= (3, 12):
+        def __buffer__(self, flags: int, /) -> memoryview: ...
+    def __len__(self) -> int: ...
+
+@final
+class Slots:
+    """A growing array of slots: where samples' payloads lie in the file."""
+
+    def __new__(cls, count: int = 0) -> Slots: ...
+    def __len__(self) -> int: ...
+    def grow(self, count: int) -> None: ...
+    def forget(self, tensors: bool) -> None: ...
+    def pending(self, rows: _Rows) -> list[int]: ...
+    def resolve(
+        self,
+        rows: list[int],
+        values: list[bytes | None],
+        page_bytes: int,
+        file_bytes: int,
+        row_elements: int,
+        ragged: bool,
+        pages: dict[int, int] | None,
+    ) -> int: ...
+    def statuses(self, rows: _Rows) -> bytes: ...
+    def lengths(self, rows: _Rows, out: _Rows) -> None: ...
+    def location(self, row: int) -> tuple[int, int, int, int]: ...
+    def total_rows(self, rows: _Rows, missing: int) -> int: ...
+    def willneed(self, map: Map, rows: _Rows) -> None: ...
+    def gather(
+        self,
+        map: Map,
+        rows: _Rows,
+        out: _Buffer,
+        dtype: int,
+        row_elements: int,
+        missing: int,
+        allow_missing: bool,
+        starts: _Rows | None = None,
+    ) -> _Status: ...
+    def pad(
+        self,
+        map: Map,
+        rows: _Rows,
+        out: _Buffer,
+        dtype: int,
+        row_elements: int,
+        padded: int,
+        front: bool,
+    ) -> _Status: ...
+
+@final
+class BlockBuilder:
+    """One block in the making. Once sealed, its buffer is the block's value."""
+
+    def __new__(cls, capacity: int, table_capacity: int) -> BlockBuilder: ...
+    @property
+    def capacity(self) -> int: ...
+    @property
+    def used(self) -> int: ...
+    @property
+    def payload_bytes(self) -> int: ...
+    def __len__(self) -> int: ...
+    if sys.version_info >= (3, 12):
+        def __buffer__(self, flags: int, /) -> memoryview: ...
+    def reset(self) -> None: ...
+    def fits(self, nbytes: int, ndim: int, name_bytes: int) -> bool: ...
+    def add(
+        self,
+        name: bytes,
+        dtype: int,
+        shape: tuple[int, ...],
+        flags: int,
+        checksum: int,
+        data: _Buffer,
+    ) -> int: ...
+    def seal(
+        self, view: int, block: int, run: int, time: int, digest: Callable[[memoryview], int]
+    ) -> int: ...
+
+def read_block(data: _Buffer) -> tuple[_Header, list[_Record]] | None: ...
+def scan(data: _Buffer, dtype: int, rows: int, columns: int) -> int: ...
+def page_of(value: _Buffer) -> tuple[int, int]: ...
