@@ -147,7 +147,7 @@ def _moving_pictures(path: Path, container: "InputContainer") -> "VideoStream":
     best = container.streams.best("video")
     stream = best if best in moving else moving[0]
     if stream.codec_context is None:
-        raise DecodeError(path, "decode_error", "its video is in a code that FFmpeg does not know")
+        raise DecodeError(path, "decode_error", "there is no decoder for its video")
     return stream
 
 

@@ -4,6 +4,7 @@ import struct
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -394,9 +395,10 @@ class TestDamage:
         path = whole_clips / f"damaged_{name}"
         path.write_bytes(damaged)
         try:
-            assert read_frames(path, eight).pixels.shape == (8, 224, 224, 3)
+            outcome = read_frames(path, eight).pixels.shape
         except DecodeError as error:
-            assert error.kind in {"decode_error", "no_video"}
+            outcome = error.kind
+        assert outcome in {(8, 224, 224, 3), "decode_error", "no_video"}
 
 
 class TestManyAtOnce:
@@ -476,7 +478,5 @@ def test_time_runs_as_the_clip_was_made(make_clip: MakeClip) -> None:
 
     with av.open(make_clip("x.mkv", 6, "ffv1", steps=(1, 9))) as clip:
         times = [Fraction(frame.pts) * frame.time_base for frame in clip.decode(video=0)]
-    steps = [
-        round(100 * (later - earlier)) for earlier, later in zip(times, times[1:], strict=False)
-    ]
+    steps = [round(100 * (later - earlier)) for earlier, later in pairwise(times)]
     assert steps == [1, 9, 1, 9, 1]

@@ -25,11 +25,11 @@ Images = npt.NDArray[np.uint8]
 
 @pytest.fixture(scope="module")
 def frames() -> Images:
-    """24 frames of noise of several kinds."""
+    """16 frames: of noise, of one colour each, of dark noise."""
     rng = np.random.default_rng(0)
-    noise = rng.integers(0, 256, (24, 224, 224, 3), np.uint8)
-    noise[8:16] = noise[8:16, :1, :1]  # of one colour
-    noise[16:] //= 4
+    noise = rng.integers(0, 256, (16, 224, 224, 3), np.uint8)
+    noise[4:10] = noise[4:10, :1, :1]
+    noise[10:] //= 4
     return noise
 
 
@@ -63,13 +63,13 @@ class TestFeatures:
         assert abs(lengths - 1).min() > 0.1
 
     def test_do_not_depend_on_the_frames_beside_them(self, model: Path, frames: Images) -> None:
-        """Bit for bit where frames come by eights; by any number, within rounding."""
+        """Bit for bit where frames come by fours; by any number, within rounding."""
         encoder = VisionEncoder(model, device="cpu")
         together = encoder.encode(frames)
-        for size in (24, 16, 8):
+        for size in (4, 8):
             encoder.batch = size
             np.testing.assert_array_equal(encoder.encode(frames), together)
-        for size in (1, 3, 7):
+        for size in (3, 7):
             encoder.batch = size
             np.testing.assert_allclose(encoder.encode(frames), together, atol=1e-5)
 
@@ -311,7 +311,7 @@ class TestLoading:
     ) -> None:
         folder = shutil.copytree(clip_model, tmp_path / "model")
         (folder / file).write_text("{")
-        with pytest.raises(EncoderError, match="^model: "):
+        with pytest.raises(EncoderError, match=r"^model: "):
             VisionEncoder(folder).spec()
 
     def test_nothing_is_printed(
