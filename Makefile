@@ -16,10 +16,13 @@ BUILT     := $(VENV)/.built
 C_SOURCES := $(wildcard csrc/*.c)
 C_HEADERS := $(wildcard csrc/*.h)
 C_TESTS   := $(patsubst csrc/tests/%.c,%,$(wildcard csrc/tests/test_*.c))
-CFLAGS    := -std=c11 -O2 -g -Wall -Wextra -Wshadow -Wstrict-prototypes -Werror -Icsrc
+CFLAGS    := -std=c11 -O2 -g -Wall -Wextra -Wshadow -Wstrict-prototypes -Wconversion -Werror -Icsrc
 SANITIZE  := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1
 # tests that exercise the extension and need no torch: what runs under the sanitizers
 CORE_TESTS := $(wildcard tests/core tests/store tests/interop)
+
+# A stamp without its extension is no build.
+$(if $(wildcard merstore/_core.*.so),,$(shell rm -f $(BUILT)))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all lint format csrc-test sanitize valgrind bench gpu-check dist clean distclean
@@ -54,7 +57,7 @@ csrc-test: $(C_TESTS:%=build/csrc/%) ## the C unit tests alone
 sanitize: $(BUILT) $(C_TESTS:%=build/csrc-sanitize/%) ## C tests and the Python tests of the core under ASan and UBSan
 	@for t in $(C_TESTS:%=build/csrc-sanitize/%); do echo $$t; $$t || exit 1; done
 	MERSTORE_SANITIZE=1 $(BIN)/python setup.py -q build --build-base build/sanitize --build-lib build/sanitize/lib
-	PYTHONPATH=build/sanitize/lib LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" \
+	PYTHONPATH=build/sanitize/lib PYTHONSAFEPATH=1 LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" \
 	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
 	$(BIN)/pytest -m "not slow" -p no:cacheprovider $(CORE_TESTS) $(PYTEST_ARGS)
 

@@ -111,6 +111,8 @@ ms_gather_status ms_check(const ms_map *map, const ms_slot *slots, size_t count,
                           int allow_missing, size_t *bad)
 {
     int64_t size = ms_map_size(map);
+    if (map->base && size > (int64_t)map->reserved)
+        size = (int64_t)map->reserved; /* the file has outgrown the mapping */
     for (size_t i = 0; i < count; i++) {
         const ms_slot *slot = &slots[i];
         *bad = i;

@@ -35,7 +35,7 @@ int ms_map_open(ms_map *map, const char *path, size_t reserve)
             map->reserved = reserve;
             return 0;
         }
-        if (errno != ENOMEM || reserve == (size_t)size)
+        if (reserve == (size_t)size)
             break;
     }
     int error = errno;

@@ -17,7 +17,7 @@ import lmdb
 import merstore
 from merstore.cli import console
 from merstore.errors import MerstoreError
-from merstore.store import compact, filesystem
+from merstore.store import environment, filesystem
 
 MAP_WANTED = (
     1 << 40
@@ -76,11 +76,8 @@ def _packages() -> Iterator[Check]:
     yield Check(group, "xxhash", importlib.metadata.version("xxhash"))
     for name, extra in {
         "torch": "torch",
-        "torchaudio": "extract",
         "transformers": "extract",
-        "decord": "extract",
         "av": "extract",
-        "soundfile": "extract",
         "PIL": "extract",
     }.items():
         yield _extra(group, name, extra)
@@ -230,9 +227,9 @@ def _free_space(group: str, path: Path) -> Check:
 
 
 def _leftovers(group: str, path: Path) -> Check:
-    left = [entry.name for entry in path.iterdir() if entry.name == compact.FOLDER]
+    left = [entry.name for entry in path.iterdir() if entry.name == environment.COMPACTING]
     check = Check(group, "leftovers", ", ".join(left) or "none")
     if left:
         check.problem = "a compaction is running, or was killed"
-        check.remedy = f"if none is running: rm -r {path / compact.FOLDER}"
+        check.remedy = f"if none is running: rm -r {path / environment.COMPACTING}"
     return check

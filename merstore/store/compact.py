@@ -7,15 +7,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from merstore import _core
 from merstore.errors import CorruptEntry, StoreBusy, StoreFull
 from merstore.store import filesystem
-from merstore.store.entry import unpack
-from merstore.store.environment import Environment, Snapshot, alone, beside
+from merstore.store.entry import unpack, unpack_failure
+from merstore.store.environment import COMPACTING, Environment, Snapshot, alone, beside
 from merstore.store.record import ViewRecord
 from merstore.store.writer import Writer
-
-FOLDER = "compact.tmp"
 
 
 def compact(environment: Environment, progress: Callable[[int, int], None] | None) -> None:
@@ -23,8 +20,8 @@ def compact(environment: Environment, progress: Callable[[int, int], None] | Non
     moment, it leaves the old file or the new one.
     """
     path = environment.path
-    with alone(environment), _exclusive(path):
-        target = path / FOLDER
+    with alone(environment), _exclusive(path) as lock:
+        target = path / COMPACTING
         shutil.rmtree(target, ignore_errors=True)
         try:
             source = beside(path)
@@ -44,8 +41,9 @@ def compact(environment: Environment, progress: Callable[[int, int], None] | Non
                 snapshot.close()
             finally:
                 source.shut()
-            # The new file is synced. Its name changes hands at once; the lock file, which knows the
-            # old one's transactions, goes.
+            # The new file is synced. Its name changes hands at once. The lock file knows the old one's
+            # transactions: it is emptied before (whoever waits for it opens again) and goes after.
+            os.ftruncate(lock, 0)
             os.replace(target / "data.mdb", path / "data.mdb")
             (path / "lock.mdb").unlink(missing_ok=True)
             _sync_directory(path)
@@ -54,18 +52,20 @@ def compact(environment: Environment, progress: Callable[[int, int], None] | Non
 
 
 @contextlib.contextmanager
-def _exclusive(path: Path) -> Iterator[None]:
+def _exclusive(path: Path) -> Iterator[int]:
     """The lock that LMDB takes to see whether it is the first to open a store: held, others wait in
-    their opening.
+    their opening. Gives the lock file's descriptor.
     """
     with open(path / "lock.mdb", "a+b") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 0, os.SEEK_SET)
+            # another compaction may have put the file away that was opened here
+            there = os.path.samestat(os.fstat(file.fileno()), os.stat(path / "lock.mdb"))
         except OSError:
-            raise StoreBusy(
-                f"{path} is open in another process: compact when nobody uses it"
-            ) from None
-        yield
+            there = False
+        if not there:
+            raise StoreBusy(f"{path} is open in another process: compact when nobody uses it")
+        yield file.fileno()
 
 
 def _copied_bytes(snapshot: Snapshot) -> int:
@@ -107,9 +107,23 @@ def _copy(
                 if progress:
                     progress(done, total)
         with fresh.transaction() as txn:
+            views = fresh.databases[b"views"]
+            copied = ViewRecord.unpack(path, bytes(txn.get(path.encode(), db=views)))
+            copied.failures = 0
             for key, value in snapshot.scan(b"index", record.prefix):
-                if value[:1] == bytes([_core.FAILURE]):
+                if unpack_failure("", value) is not None:
                     txn.put(record.prefix + key, value, db=fresh.databases[b"index"])
+                    copied.failures += 1
+                elif unpack(value) is None:
+                    raise _refusal(path, key, "its index entry is damaged")
+            txn.put(path.encode(), copied.pack(), db=views)
+
+
+def _refusal(path: str, key: bytes, reason: str) -> CorruptEntry:
+    return CorruptEntry(
+        f"{path}/{key.decode(errors='replace')}: {reason}, so compaction stopped and changed nothing; delete the "
+        "entry (`merstore verify` lists all such), then compact"
+    )
 
 
 def _payload(
@@ -122,10 +136,7 @@ def _payload(
     page = entry.page if pages is None else pages.get(entry.block, -1)
     offset = page * env.page_bytes + 16 + entry.offset
     if page < 0 or offset + entry.nbytes > env.committed_bytes():
-        raise CorruptEntry(
-            f"{path}/{key.decode()}: its locator points outside the file, so compaction stopped and changed nothing; "
-            "delete the entry (`merstore verify` lists all such), then compact"
-        )
+        raise _refusal(path, key, "its locator points outside the file")
     return memoryview(env.map.payload(offset, entry.nbytes, snapshot))
 
 

@@ -3,6 +3,7 @@
 """
 
 import json
+import re
 import struct
 import time
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from merstore import _core
 _LAYOUT = struct.Struct("<BBBBIqQQQII6I")
 _NO_DIMS = (0, 0, 0, 0, 0, 0)
 MESSAGE_BYTES = 500  # a failure stays inline in the index page
+KIND = re.compile(r"[a-z][a-z0-9_]{0,39}\Z")
 
 
 class IndexEntry(NamedTuple):
@@ -64,7 +66,8 @@ def unpack(value: bytes) -> IndexEntry | None:
 
 def pack_failure(kind: str, message: str, attempts: int, run: int, written: int) -> bytes:
     head = _LAYOUT.pack(_core.FAILURE, 0, 0, 0, run, written, 0, 0, 0, 0, 0, *_NO_DIMS)
-    short = message.encode()[:MESSAGE_BYTES].decode(errors="ignore")
+    # a message may quote a file name that is not valid Unicode
+    short = message.encode(errors="backslashreplace")[:MESSAGE_BYTES].decode(errors="ignore")
     tail = {"kind": kind, "message": short, "attempts": attempts}
     return head + json.dumps(tail, ensure_ascii=False).encode()
 

@@ -7,7 +7,9 @@ untouched.
 """
 
 import contextlib
+import errno
 import os
+import shutil
 import struct
 import threading
 import uuid
@@ -37,11 +39,15 @@ from merstore.store.entry import now
 FORMAT = 1
 DATABASES = (b"meta", b"views", b"index", b"blocks", b"runs", b"leases")
 ADDRESS_SPACE = 1 << 40  # sparse: neither memory nor disk is taken
+SMALL_SPACE = 1 << 26  # to begin with, where address space is short
 MAX_READERS = 1024
+LOCK_BYTES = (MAX_READERS + 64) * 64  # of LMDB's lock file: a slot per reader, and a header
 CANARY = b"MERCANRY" + bytes(4072)
 PAGE_OVERFLOW = 0x04
+COMPACTING = "compact.tmp"  # folder in which a compaction writes the new file
 
-# Short: the registry, and every LMDB call that reads. Taken last, after any write lock.
+# Short: the registry, and every LMDB call that reads. Taken last: nobody waits for a write lock
+# while he holds it.
 _guard = threading.RLock()
 _open: dict[tuple[int, int], "Environment"] = {}
 
@@ -81,17 +87,20 @@ class Snapshot:
         return self._txn
 
     def get(self, database: bytes, key: bytes) -> bytes | None:
-        with _guard:
+        with _guard, self.environment.errors:
             value: bytes | None = self._transaction().get(
                 key, db=self.environment.databases[database]
             )
             return value
 
     def get_each(self, database: bytes, prefix: bytes, keys: list[bytes]) -> list[bytes | None]:
-        with _guard:
-            get = self._transaction().get
+        with _guard, self.environment.errors:
             handle = self.environment.databases[database]
-            return [get(prefix + key, None, handle) for key in keys]
+            get = self._transaction().get
+            try:
+                return [get(prefix + key, None, handle) for key in keys]
+            finally:
+                del get  # a traceback must not keep the transaction (see after_fork)
 
     def scan(
         self, database: bytes, prefix: bytes = b"", chunk: int = 10_000, values: bool = True
@@ -100,18 +109,20 @@ class Snapshot:
         start: bytes = prefix
         while True:
             found: list[tuple[bytes, bytes]] = []
-            with _guard:
-                txn = self._transaction()
-                with txn.cursor(db=self.environment.databases[database]) as cursor:
-                    if not cursor.set_range(start):
-                        return
-                    for key, value in cursor.iternext(keys=True, values=True):
-                        if not key.startswith(prefix):
-                            break
-                        found.append((key, value if values else b""))
-                        if len(found) == chunk:
-                            break
-                    del cursor, txn
+            with _guard, self.environment.errors:
+                cursor = self._transaction().cursor(db=self.environment.databases[database])
+                items: Any = ()
+                try:
+                    if cursor.set_range(start):
+                        items = cursor.iternext(keys=True, values=True)
+                        for key, value in items:
+                            if not key.startswith(prefix):
+                                break
+                            found.append((key, value if values else b""))
+                            if len(found) == chunk:
+                                break
+                finally:
+                    del cursor, items  # as in get_each
             size = len(prefix)
             for key, value in found:
                 yield key[size:], value
@@ -123,14 +134,19 @@ class Snapshot:
         """Keys whose view number is at least ``first`` and below ``end``, with empty values."""
         start: bytes = first.to_bytes(5, "big")[1:]
         while True:
-            with _guard:
-                found: list[bytes] = []
-                with self._transaction().cursor(db=self.environment.databases[database]) as cursor:
+            found: list[bytes] = []
+            with _guard, self.environment.errors:
+                cursor = self._transaction().cursor(db=self.environment.databases[database])
+                keys: Any = ()
+                try:
                     if cursor.set_range(start):
-                        for key in cursor.iternext(keys=True, values=False):
+                        keys = cursor.iternext(keys=True, values=False)
+                        for key in keys:
                             if int.from_bytes(key[:4], "big") >= end or len(found) == 10_000:
                                 break
                             found.append(key)
+                finally:
+                    del cursor, keys  # as in get_each
             for key in found:
                 yield key, b""
             if len(found) < 10_000:
@@ -146,21 +162,22 @@ class Snapshot:
         if view not in self._pages:
             found = {}
             prefix = view.to_bytes(4, "big")
-            with _guard:
-                env = self.environment
+            env = self.environment
+            with _guard, env.errors:
                 # buffers: the page number stands in front of the value in LMDB's own map
                 txn = env.handle().begin(buffers=True)
+                cursor = txn.cursor(db=env.databases[b"blocks"])
                 try:
-                    cursor = txn.cursor(db=env.databases[b"blocks"])
                     more = cursor.set_range(prefix)
                     while more and bytes(cursor.key()[:4]) == prefix:
                         page, flags = _core.page_of(cursor.value())
                         if flags & PAGE_OVERFLOW:
                             found[int.from_bytes(cursor.key()[4:], "big")] = page
                         more = cursor.next()
-                    cursor.close()
                 finally:
+                    cursor.close()
                     txn.abort()
+                    del cursor, txn  # as in get_each
             self._pages[view] = found
         return self._pages[view]
 
@@ -178,6 +195,20 @@ class Snapshot:
                 self.close()
 
 
+class _Errors:
+    """LMDB's errors leave a ``with`` block as ours, which name the store."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, lmdb.Error):
+            raise _translate(error, self.path) from error
+
+
 class Environment:
     """The LMDB environment of one store, our own mapping of its file, and who uses them."""
 
@@ -191,8 +222,10 @@ class Environment:
         writable: bool | None = None,
     ) -> None:
         self.path = path
+        self.errors = _Errors(path)
         self.durability = durability
-        self.users = 0
+        self.users = 1
+        self._inherited: Any = None  # what a child forked in the middle of a write must not touch
         self.snapshots: weakref.WeakSet[Snapshot] = weakref.WeakSet()
         self.holders: weakref.WeakSet[Any] = weakref.WeakSet()
         self.write_lock = threading.RLock()
@@ -206,51 +239,106 @@ class Environment:
         self._create = create
         self._handle: lmdb.Environment | None = None
         self._latest: weakref.ref[Snapshot] | None = None
-        self._writing = False
+        self._txn: Any = None  # the write transaction that is open
+        self.run: int | None = None  # this process in `runs`, once it has written
         self.open()
+        self._create = False  # a store that disappears later is an error, not a new store
+        if self._unclean:
+            warnings.warn(
+                f'{self.path}: last written with durability="fast" and not closed since; after a power cut run '
+                "`merstore verify`",
+                stacklevel=5,
+            )
 
     # -- opening
 
     def handle(self) -> "lmdb.Environment":
         """The py-lmdb environment, opened again where a fork or a compaction closed it."""
-        if self._handle is None:
-            self.open()
-        assert self._handle is not None
-        return self._handle
+        with _guard:
+            if self._handle is None:
+                if not self.users:
+                    raise MerstoreError(f"the store {self.path} is closed: open it again")
+                self._reopen()
+            assert self._handle is not None
+            return self._handle
 
     def open(self) -> None:
-        data = self.path / "data.mdb"
-        while True:
-            before = _identity(self.path)
-            self._handle = self._open_lmdb()
-            # Between looking and opening, a compaction elsewhere may have put new files in place.
-            self.identity = _identity(self.path)
-            if before == self.identity or None in before:
-                break
-            self._handle.close()
         try:
+            self._open_files()
+            assert self._handle is not None
+            self.run = None
             self.page_bytes = self._handle.stat()["psize"]
-            self.map = _core.Map(data, ADDRESS_SPACE)
+            self.map = self._map(self._handle.info()["map_size"])
             self._file: _core.Map | None = None
             self.check_length()
             self._open_databases()
-            self._check_format()
+            self._check_locators()
             if self.locked:
                 self._handle.reader_check()
         except BaseException:
             handle, self._handle = self._handle, None
-            handle.close()
+            if handle is not None:
+                handle.close()
             raise
+
+    def _open_files(self) -> None:
+        """Between looking at the files and opening them, a compaction elsewhere may put new ones in
+        place: what was opened then goes together only if nothing has changed meanwhile.
+        """
+        for attempt in range(100):
+            self.identity = _identity(self.path)
+            try:
+                self._handle = self._open_lmdb()
+            except MerstoreError:
+                # a compaction leaves an empty lock file behind to those who waited for it
+                if attempt == 99 or not (self._changed() or self._lock_is_empty()):
+                    raise
+                continue
+            if not self._changed():
+                return
+            self._handle.close()
+            self._handle = None
+        raise StoreBusy(f"{self.path} changes all the time: open it later")
+
+    def _changed(self) -> bool:
+        """Whether other files lie at the store's path than those which are open here."""
+        return self.identity != _identity(self.path)
+
+    def _lock_is_empty(self) -> bool:
+        try:
+            return (self.path / "lock.mdb").stat().st_size == 0
+        except OSError:
+            return False
 
     def file(self, io: str) -> _core.Map:
         """What payloads are read from: the mapping, or (``io="pread"``) the file unmapped."""
         if io == "map":
             return self.map
         if self._file is None:
-            self._file = _core.Map(self.path / "data.mdb", 0)
+            self._file = self._map(0)
         return self._file
 
+    def _map(self, size: int) -> _core.Map:
+        """The file with ``size`` bytes of address space, or less, but all of the file."""
+        try:
+            return _core.Map(self.path / "data.mdb", size)
+        except OSError as error:
+            if error.errno != errno.ENOMEM:
+                raise NotAStore(
+                    f"{self.path / 'data.mdb'} cannot be read: {error.strerror}"
+                ) from error
+            raise StoreFull(
+                f"{self.path}: the system grants no address space for the store (see `ulimit -v`)"
+            ) from None
+
     def _open_lmdb(self) -> "lmdb.Environment":
+        if self._inherited:
+            raise StoreBusy(
+                f"{self.path} cannot be used in this process, which was forked in the middle of a "
+                "write: fork outside of it, or start the process by spawn"
+            )
+        if self.locked:
+            self._make_lock_file()
         size = self._limit or ADDRESS_SPACE
         while True:
             try:
@@ -262,83 +350,113 @@ class Environment:
                     readonly=not self.writable,
                     lock=self.locked,
                     create=self._create,
+                    mode=0o666,
                     sync=self.durability == "full",
                     readahead=False,  # only index pages are read through LMDB's own map
                 )
             except lmdb.MemoryError:
-                size //= 2
-                if self._limit or size < 1 << 26:
+                # Little is asked for then, since LMDB's map, ours and all else have to share
+                # what there is. It grows with the file.
+                least = max(SMALL_SPACE, _size(self.path / "data.mdb") * 5 // 4)
+                if self._limit or size <= least:
                     raise StoreFull(
                         f"{self.path}: the system grants no address space for the store (see `ulimit -v`)"
                     ) from None
+                size = max(least, min(size // 2, 2 * least))
             except lmdb.Error as error:
+                if "already open in this process" in str(error):
+                    raise StoreBusy(
+                        f"{self.path} is open in this process through py-lmdb itself; LMDB allows one "
+                        "environment per process: close that one"
+                    ) from error
                 raise _translate(error, self.path) from error
 
+    def _make_lock_file(self) -> None:
+        """LMDB makes its lock file without taking the disk space for it, and dies (SIGBUS) when it
+        writes into that on a full disk. So a new one gets its space beforehand.
+        """
+        path = self.path / "lock.mdb"
+        try:
+            # never one that is there: closing it here would end other locks of this process on it
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        except OSError:
+            return  # it is there; or LMDB will say what is wrong
+        try:
+            os.posix_fallocate(file, 0, LOCK_BYTES)
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                return  # a filesystem that cannot: LMDB tries
+            raise StoreFull(
+                f"{self.path}: no space left on the disk for lock.mdb ({LOCK_BYTES:,} bytes); free some"
+            ) from None
+        finally:
+            os.close(file)
+
     def _open_databases(self) -> None:
+        """py-lmdb keeps handles of committed write transactions only, so this waits for a writer that
+        is at work just now.
+        """
         handle = self.handle()
         try:
-            # py-lmdb keeps handles of committed write transactions only: this waits for a writer
-            # that is at work just now
-            for name in DATABASES:
-                self.databases[name] = handle.open_db(name, create=False)
-        except lmdb.NotFoundError:
+            with self.errors:
+                self.databases[b"meta"] = handle.open_db(b"meta", create=False)
+                self._check_format()
+                for name in DATABASES[1:]:
+                    self.databases[name] = handle.open_db(name, create=False)
+        except NotAStore:
             if not self._create:
-                raise NotAStore(
-                    f"{self.path} holds an LMDB environment, but no merstore store"
-                ) from None
-            self._initialise()
-        except lmdb.Error as error:
-            raise _translate(error, self.path) from error
+                raise
+            with self.errors:
+                self._initialise()
+
+    def _check_format(self) -> None:
+        with self.handle().begin() as txn:
+            value = txn.get(b"format", db=self.databases[b"meta"])
+        if value is None:
+            raise NotAStore(f"{self.path} holds an LMDB environment, but no merstore store")
+        found = self._number("format", value)
+        if found > FORMAT:
+            raise NewerFormat(
+                f"{self.path} is a store of format {found}; this is merstore {__version__}, which reads "
+                f"format {FORMAT}: upgrade merstore"
+            )
 
     def _initialise(self) -> None:
         handle = self.handle()
-        try:
-            with handle.begin(write=True, buffers=True) as txn:
-                if txn.stat()["entries"] and txn.get(b"meta") is None:
-                    raise NotAStore(
-                        f"{self.path} holds an LMDB environment of something else; choose another folder"
-                    )
-                for name in DATABASES:
-                    self.databases[name] = handle.open_db(name, txn=txn, create=True)
-                meta = self.databases[b"meta"]
-                if txn.get(b"format", db=meta) is not None:
-                    return  # another process was faster
-                txn.put(b"canary", CANARY, db=meta)
-                page, _ = _core.page_of(txn.get(b"canary", db=meta))
-                written = {
-                    "format": FORMAT,
-                    "uuid": uuid.uuid4(),
-                    "creator": f"merstore {__version__}",
-                    "created": now(),
-                    "next_view": 1,
-                    "next_run": 1,
-                    "canary_page": page,
-                    "last_txn": txn.id(),
-                }
-                for key, value in written.items():
-                    txn.put(key.encode(), str(value).encode(), db=meta)
-        except lmdb.Error as error:
-            raise _translate(error, self.path) from error
-
-    def _check_format(self) -> None:
-        with self.handle().begin(buffers=True) as txn:
+        with handle.begin(write=True, buffers=True) as txn:
+            empty = not txn.stat()["entries"]
+            for name in DATABASES:
+                self.databases[name] = handle.open_db(name, txn=txn, create=empty)
             meta = self.databases[b"meta"]
-
-            def read(key: bytes) -> int:
-                value = txn.get(key, db=meta)
-                try:
-                    return int(bytes(value or b""))
-                except (TypeError, ValueError):
-                    raise CorruptStore(
-                        f"{self.path}: the store's own record {key.decode()!r} is damaged; restore it from a copy"
-                    ) from None
-
-            found = read(b"format")
-            if found > FORMAT:
-                raise NewerFormat(
-                    f"{self.path} is a store of format {found}; this is merstore {__version__}, which reads "
-                    f"format {FORMAT}: upgrade merstore"
+            if txn.get(b"format", db=meta) is not None:
+                return  # another process was faster
+            if not empty:
+                raise NotAStore(
+                    f"{self.path} holds an LMDB environment of something else; choose another folder"
                 )
+            txn.put(b"canary", CANARY, db=meta)
+            canary = txn.get(b"canary", db=meta)
+            assert canary is not None
+            page, _ = _core.page_of(canary)
+            del canary
+            written = {
+                "format": FORMAT,
+                "uuid": uuid.uuid4(),
+                "creator": f"merstore {__version__}",
+                "created": now(),
+                "next_view": 1,
+                "next_run": 1,
+                "canary_page": page,
+                "last_txn": txn.id(),
+            }
+            for key, value in written.items():
+                txn.put(key.encode(), str(value).encode(), db=meta)
+
+    def _check_locators(self) -> None:
+        """Whether blocks lie where the index says, by the canary; and whether the last writer synced."""
+        with self.errors, self.handle().begin(buffers=True) as txn:
+            meta = self.databases[b"meta"]
             canary = txn.get(b"canary", db=meta)
             page = (
                 _core.page_of(canary)[0]
@@ -346,20 +464,24 @@ class Environment:
                 else -1
             )
             del canary
-            self.renumbered = page != read(b"canary_page") or txn.id() < read(b"last_txn")
-            unclean = txn.get(b"durability", db=meta) is not None
-        if self.renumbered:
+            canary_page = self._number("canary_page", txn.get(b"canary_page", db=meta))
+            last = self._number("last_txn", txn.get(b"last_txn", db=meta))
+            known, self.renumbered = self.renumbered, page != canary_page or txn.id() < last
+            self._unclean = txn.get(b"durability", db=meta) is not None
+        if self.renumbered and not known:
             warnings.warn(
                 f"{self.path}: pages were renumbered by a copying tool; entries are found the slow way until "
                 "`merstore compact` has rewritten the locators",
-                stacklevel=2,
+                stacklevel=6,
             )
-        if unclean and not _open.get(self.key):
-            warnings.warn(
-                f'{self.path}: last written with durability="fast" and not closed since; after a power cut run '
-                "`merstore verify`",
-                stacklevel=2,
+
+    def _number(self, key: str, value: Any) -> int:
+        text = bytes(value or b"")
+        if not text.isdigit():
+            raise CorruptStore(
+                f"{self.path}: the store's own record {key!r} is damaged; restore it from a copy"
             )
+        return int(text)
 
     @property
     def key(self) -> tuple[int, int]:
@@ -372,13 +494,18 @@ class Environment:
         """Raise CorruptStore if the file is shorter than LMDB's last page: touching the map there
         would kill the process.
         """
-        needed = (self.handle().info()["last_pgno"] + 1) * self.page_bytes
         size = self.map.size()
+        # LMDB's own record of the last page stands on the first two: they are looked at first
+        needed = 2 * self.page_bytes
+        if size >= needed:
+            needed = max(needed, self.committed_bytes())
         if size < needed:
             raise CorruptStore(
                 f"{self.path / 'data.mdb'} was cut short: {size:,} bytes of {needed:,}. Restore it from a copy; "
                 "what is before the cut can be recovered only by hand"
             )
+        if self.map.reserved < needed:  # address space is short, and the file has grown
+            self.map = self._map(self.handle().info()["map_size"])
 
     def committed_bytes(self) -> int:
         return int((self.handle().info()["last_pgno"] + 1) * self.page_bytes)
@@ -387,9 +514,11 @@ class Environment:
         """The latest committed state; one that is still in use is shared where nothing was
         committed since.
         """
-        with _guard:
-            if self.identity != _identity(self.path):
-                self._reopen()
+        if self._changed():
+            with self.write_lock, _guard:
+                if self._changed():
+                    self._reopen()
+        with _guard, self.errors:
             handle = self.handle()
             self.check_length()
             latest = self._latest() if self._latest else None
@@ -403,7 +532,7 @@ class Environment:
                     snapshot = Snapshot(self, handle.begin())
                 except lmdb.ReadersFullError:
                     raise StoreBusy(
-                        f"{self.path}: all {MAX_READERS} reader slots are taken"
+                        f"{self.path}: all {handle.max_readers()} reader slots are taken"
                     ) from None
             except lmdb.MapResizedError:
                 self._resize(0)
@@ -424,73 +553,92 @@ class Environment:
             raise ReadOnlyStore(
                 f"{self.path} cannot be written: no permission, or a read-only filesystem"
             )
-        with self.write_lock:
-            with _guard:
-                self._make_room(expected_bytes)
-            txn = self._begin_write()
-            self._writing = True
-            try:
+        try:
+            with self._writing(expected_bytes) as txn:
                 if self.renumbered:
                     raise StoreBusy(
                         f"{self.path}: pages were renumbered by a copying tool; run `merstore compact` before writing"
                     )
+                meta = self.databases[b"meta"]
+                if self.durability == "fast":
+                    txn.put(b"durability", b"fast", db=meta)
                 yield txn
-                txn.put(b"last_txn", str(txn.id()).encode(), db=self.databases[b"meta"])
+                if self._txn is not txn:
+                    raise MerstoreError(
+                        f"{self.path}: this process was forked in the middle of a write; it is its parent's to end"
+                    )
+                txn.put(b"last_txn", str(txn.id()).encode(), db=meta)
                 txn.commit()
-            except BaseException as error:
-                with contextlib.suppress(lmdb.Error):
-                    txn.abort()
-                if isinstance(error, lmdb.Error):
-                    del txn
-                    if isinstance(error, (lmdb.PanicError, lmdb.CorruptedError)):
-                        with _guard:
-                            self._reopen()
-                    raise _translate(error, self.path) from error
-                raise
-            finally:
-                self._writing = False
+        finally:
+            self.shut_if_unused()
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         """Keep writers of all processes out, without writing."""
+        with self._writing(0):
+            yield
+
+    @contextlib.contextmanager
+    def _writing(self, expected_bytes: int) -> Iterator[Any]:
+        """LMDB's write transaction, which is aborted where the block has not committed it."""
         with self.write_lock:
-            txn = self._begin_write()
-            self._writing = True
+            if self._txn is not None:
+                # Ctrl-C can strike between a `with` and its block, which Python then never leaves
+                # (bpo-29988): this thread's last transaction is still open.
+                self._end_write()
             try:
-                yield
+                with _guard:
+                    self._make_room(expected_bytes)
+                yield self._begin_write()
+            except lmdb.MapFullError as error:
+                if self._limit:
+                    raise _translate(error, self.path) from error
+                raise StoreFull(
+                    f"{self.path}: the map is full and cannot grow; nothing of this transaction was stored. Let go "
+                    "of the arrays of this store that are in use and try again (see also `ulimit -v`)"
+                ) from error
+            except lmdb.Error as error:
+                raise _translate(error, self.path) from error
             finally:
-                self._writing = False
-                txn.abort()
+                self._end_write()
+
+    def _end_write(self) -> None:
+        """Abort, unless it is committed. In a forked child there is none to end (after_fork)."""
+        if self._txn is not None:
+            self._txn.abort()
+            self._txn = None
 
     def _begin_write(self) -> Any:
         while True:
-            handle = self.handle()
             try:
-                txn = handle.begin(write=True, buffers=True)
+                self._txn = self.handle().begin(write=True, buffers=True)
             except lmdb.MapResizedError:
                 with _guard:
                     self._resize(0)
                 continue
-            except lmdb.Error as error:
-                raise _translate(error, self.path) from error
-            if self.identity == _identity(self.path):
-                return txn
-            # The store was compacted elsewhere: what is open here is the old file. The writer's
-            # lock we hold is the old one's too, and the compaction is over, since it holds all
-            # locks to its end.
-            txn.abort()
-            del txn
+            if not self._changed():
+                return self._txn
+            # Other files lie there now: what is open here is the old one, and so is the lock.
+            self._end_write()
             with _guard:
                 self._reopen()
 
     def _make_room(self, expected_bytes: int) -> None:
+        handle = self.handle()
+        self.check_length()
         if self._limit:
             return
-        info = self.handle().info()
-        used = (info["last_pgno"] + 1) * self.page_bytes
-        if used + 2 * expected_bytes + (1 << 24) > info["map_size"]:
-            with contextlib.suppress(StoreBusy):  # then the map may still suffice; MapFull tells
-                self._resize(2 * info["map_size"] + expected_bytes)
+        now = handle.info()["map_size"]
+        needed = self.committed_bytes() + 2 * expected_bytes + (1 << 24)
+        if needed > now:
+            # then the map may still suffice; MapFull tells
+            with contextlib.suppress(StoreBusy, StoreFull):
+                # LMDB cannot go back when there is no address space for what it is asked for
+                size = max(2 * now + expected_bytes, needed)
+                while size > needed and self._map(size).reserved < size:
+                    size = max(size // 2, needed)
+                if self._map(size).reserved >= size:
+                    self._resize(size)
 
     def _resize(self, size: int) -> None:
         self._let_go()
@@ -511,6 +659,7 @@ class Environment:
         arrays keep the old mapping.
         """
         self.shut()
+        _check_path(self.path, False)
         self.open()
         _open[self.key] = self
 
@@ -528,25 +677,37 @@ class Environment:
 
     def shut_if_unused(self) -> None:
         """Close once no store and no snapshot is left: an array that outlives its store still needs
-        its pages left alone.
+        its pages left alone. A thread that is writing closes when it has done so.
         """
         with _guard:
-            if (
-                self.users == 0
-                and self._handle is not None
-                and not any(s.alive for s in self.snapshots)
-            ):
-                self.shut()
+            if self.users or not self.write_lock.acquire(blocking=False):
+                return
+            try:
+                if self._txn is None and not any(s.alive for s in self.snapshots):
+                    self.shut()
+            finally:
+                self.write_lock.release()
 
     def finish_fast(self) -> None:
-        """Sync what ``durability="fast"`` left to the system, and take its marker away."""
-        if self.durability != "fast" or not self.writable or self._handle is None:
+        """Sync what ``durability="fast"`` left to the system, and take its marker away. A store that
+        another thread writes to just now keeps it.
+        """
+        if self.durability != "fast" or self._handle is None:
             return
-        with self.write_lock:
-            self._handle.sync(True)
-            with self.transaction() as txn:
-                txn.delete(b"durability", db=self.databases[b"meta"])
-            self._handle.sync(True)
+        if not self.write_lock.acquire(blocking=False):
+            return
+        try:
+            meta = self.databases[b"meta"]
+            with self._handle.begin() as txn:
+                if txn.get(b"durability", db=meta) is None:
+                    return
+            with self.errors:
+                self._handle.sync(True)
+                with self.transaction() as txn:
+                    txn.delete(b"durability", db=meta)
+                self._handle.sync(True)
+        finally:
+            self.write_lock.release()
 
     def after_fork(self) -> None:
         """In the child: transactions first (letting go of them does nothing here), then the
@@ -555,6 +716,7 @@ class Environment:
         for snapshot in list(self.snapshots):
             snapshot._txn = None
         self._latest = None
+        self.run = None
         for holder in list(self.holders):
             holder.after_fork()
         self._let_go()
@@ -562,10 +724,10 @@ class Environment:
         self.databases = {}
         if handle is None:
             return
-        if self._writing:
+        if self._txn is not None:
             # Forked by the very thread that is in a write transaction: closing would end it for the
             # parent. The child cannot use the store.
-            self._inherited = handle
+            self._inherited, self._txn = (handle, self._txn), None
         else:
             handle.close()
 
@@ -600,13 +762,16 @@ def _translate(error: "lmdb.Error", path: Path) -> MerstoreError:
             f"{path}: no space left on the disk; nothing of this transaction was stored, all before it is there. "
             "Free some space and go on"
         )
+    if isinstance(error, (lmdb.NotFoundError, lmdb.IncompatibleError)):
+        return NotAStore(f"{path} holds an LMDB environment, but no merstore store")
     if isinstance(error, (lmdb.InvalidError, lmdb.VersionMismatchError)):
         return NotAStore(f"{path / 'data.mdb'} is not a merstore store (not an LMDB file: {text})")
     if isinstance(error, lmdb.ReadonlyError):
         return ReadOnlyStore(f"{path} is open read-only")
     if isinstance(error, (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PanicError)):
         return CorruptStore(
-            f"{path / 'data.mdb'} is damaged ({text}): run `merstore verify`, restore it from a copy"
+            f"{path / 'data.mdb'} is damaged or cannot be written ({text}): run `merstore verify`; restore it from "
+            "a copy where that finds anything"
         )
     return MerstoreError(f"{path}: {text}")
 
@@ -619,6 +784,7 @@ def acquire(
     """
     if durability not in ("full", "fast"):
         raise MerstoreError(f'durability is "full" or "fast", not {durability!r}')
+    path = path.absolute()
     with _guard:
         identity = _identity(path)[0]
         environment = _open.get(identity) if identity else None
@@ -631,26 +797,19 @@ def acquire(
                 )
             _check_path(path, create)
             environment = Environment(path, create=create, durability=durability, map_size=map_size)
-            if write and not environment.writable:
-                environment.shut()
-                raise ReadOnlyStore(
-                    f"{path} cannot be written: no permission, or a read-only filesystem"
-                )
             _open[environment.key] = environment
-        elif write:
-            if not environment.writable:
-                raise ReadOnlyStore(
-                    f"{path} cannot be written: no permission, or a read-only filesystem"
-                )
-            if durability != environment.durability:
+        else:
+            if write and durability != environment.durability:
                 raise StoreBusy(
                     f'{path} is already open in this process with durability="{environment.durability}": close it first'
                 )
-        if write and durability == "fast":
-            with environment.transaction() as txn:
-                txn.put(b"durability", b"fast", db=environment.databases[b"meta"])
-        environment.users += 1
-        return environment
+            environment.users += 1
+    if write and not environment.writable:
+        release(environment)
+        raise ReadOnlyStore(f"{path} cannot be written: no permission, or a read-only filesystem")
+    if write:  # it is open, so no compaction is at work: this is left over from a killed one
+        shutil.rmtree(path / COMPACTING, ignore_errors=True)
+    return environment
 
 
 @contextlib.contextmanager
@@ -669,8 +828,7 @@ def alone(environment: Environment) -> Iterator[None]:
         try:
             yield
         finally:
-            environment.open()
-            _open[environment.key] = environment
+            environment._reopen()
 
 
 def beside(path: Path) -> Environment:
@@ -691,8 +849,8 @@ def _check_path(path: Path, create: bool) -> None:
             raise NotAStore(
                 f'{path} does not exist: create a store with merstore.open(path, "a") or `merstore import`'
             )
-        if not data.exists():
-            raise NotAStore(f"{path} holds no store (no data.mdb in it)")
+        if not data.exists() or data.stat().st_size == 0:
+            raise NotAStore(f"{path} holds no store (no data.mdb in it, or an empty one)")
     if data.exists() and data.stat().st_size:
         with data.open("rb") as file:
             head = file.read(28)
@@ -716,43 +874,68 @@ def _check_path(path: Path, create: bool) -> None:
 
 
 def release(environment: Environment) -> None:
+    if environment.users == 1:
+        environment.finish_fast()
     with _guard:
         environment.users -= 1
-        if environment.users == 0:
-            environment.finish_fast()
-            environment.shut_if_unused()
+        environment.shut_if_unused()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 # -- fork
 
-_held: list[Any] = []
+_held: list[Any] = []  # the locks that the fork under way has taken, under _guard
 
 
 def _before_fork() -> None:
     """Wait until no thread is inside a transaction or an LMDB call: the child has none of those
     threads to end them.
     """
-    _guard.acquire()
-    environments = list(_open.values())
-    _guard.release()
-    for environment in environments:
-        environment.write_lock.acquire()
-        _held.append(environment.write_lock)
-    _guard.acquire()
+    locks: list[Any] = []
+    try:
+        while True:
+            with _guard:
+                wanted = [environment.write_lock for environment in _open.values()]
+            for lock in wanted:
+                lock.acquire()
+                locks.append(lock)
+            _guard.acquire()
+            if wanted == [environment.write_lock for environment in _open.values()]:
+                break
+            _guard.release()  # a store was opened or closed meanwhile
+            while locks:
+                locks.pop().release()
+    except BaseException:  # Ctrl-C while waiting: the fork goes on all the same
+        _guard.acquire()
+        raise
+    finally:
+        _held[:] = locks
 
 
 def _after_fork_in_parent() -> None:
+    locks = _held[:]
+    _held.clear()
     _guard.release()
-    while _held:
-        _held.pop().release()
+    for lock in locks:
+        lock.release()
 
 
 def _after_fork_in_child() -> None:
-    for environment in list(_open.values()):
-        environment.after_fork()
-    _after_fork_in_parent()
+    try:
+        for environment in list(_open.values()):
+            environment.after_fork()
+    finally:
+        _after_fork_in_parent()
 
 
 os.register_at_fork(
-    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+    before=_before_fork,
+    after_in_parent=_after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
 )

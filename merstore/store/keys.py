@@ -46,6 +46,16 @@ def parse_view(path: str) -> ViewPath:
     )
 
 
+def check_alias(alias: str) -> None:
+    """Raise InvalidKey where a view's alias is not text that a folder could be called by."""
+    try:
+        good = isinstance(alias, str) and bool(alias) and len(alias.encode()) <= MAX_BYTES
+    except UnicodeEncodeError:
+        good = False
+    if not good:
+        raise InvalidKey(f"alias {alias!r}: a folder's name in Unicode, at most {MAX_BYTES} bytes")
+
+
 def sample_key(name: str) -> bytes:
     """A sample's name as the bytes that are stored.
 

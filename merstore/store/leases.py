@@ -45,24 +45,25 @@ class Owner:
     def claim(
         self, view: View, names: Iterable[str], retry: Iterable[str] = (), seconds: float = SECONDS
     ) -> Claim:
-        """Claim names for ``seconds``, in one transaction. A failure record counts as done unless
-        its kind is in ``retry``.
+        """Claim names for ``seconds``, in one transaction; leases of ours are renewed. A failure
+        record counts as done unless its kind is in ``retry`` (``"all"``: any).
         """
         env = view.store.environment
         prefix = view.record.prefix
         retry = set(retry)
         claim = Claim([], [], [])
-        value = json.dumps(self.fields | {"deadline": time.time() + seconds}).encode()
+        lease = self.fields | {"seconds": seconds, "deadline": time.time() + seconds}
+        value = json.dumps(lease).encode()
         with env.transaction() as txn:
             index, leases = env.databases[b"index"], env.databases[b"leases"]
-            for name in names:
+            for name in dict.fromkeys(names):
                 key = prefix + sample_key(name)
                 entry = txn.get(key, db=index)
                 if entry is not None and not _again(bytes(entry), retry):
                     claim.done.append(name)
                     continue
-                lease = txn.get(key, db=leases)
-                if lease is not None and self._holds(bytes(lease)):
+                held = txn.get(key, db=leases)
+                if held is not None and self._keeps_away(_unpack(held)):
                     claim.busy.append(name)
                     continue
                 txn.put(key, value, db=leases)
@@ -77,26 +78,31 @@ class Owner:
             leases = env.databases[b"leases"]
             for name in names:
                 key = prefix + sample_key(name)
-                lease = txn.get(key, db=leases)
-                if lease is not None and json.loads(bytes(lease))["owner"] == self.fields["owner"]:
+                held = txn.get(key, db=leases)
+                if held is not None and _unpack(held).get("owner") == self.fields["owner"]:
                     txn.delete(key, db=leases)
 
-    def _holds(self, value: bytes) -> bool:
-        """Whether a lease still keeps us away: not ours, not over, and its process not known to be
-        gone.
-        """
+    def _keeps_away(self, lease: dict[str, Any]) -> bool:
+        """Whether a lease is somebody else's, not over, and its process not known to be gone."""
         try:
-            lease: dict[str, Any] = json.loads(value)
             if lease["owner"] == self.fields["owner"]:
                 return False
-            remaining = lease["deadline"] - time.time()
             # a clock that was set back would make a lease endless
-            if not 0 < remaining <= 2 * SECONDS:
+            if not 0 < lease["deadline"] - time.time() <= 2 * lease["seconds"]:
                 return False
             here = lease["host"] == self.fields["host"] and lease["boot"] == self.fields["boot"]
             return not (here and _started(lease["pid"]) != lease["started"])
-        except (ValueError, KeyError, TypeError):
+        except (KeyError, TypeError):
             return False
+
+
+def _unpack(value: Any) -> dict[str, Any]:
+    """A lease's fields; none where the record is damaged, which then holds nobody up."""
+    try:
+        fields = json.loads(bytes(value))
+    except ValueError:
+        return {}
+    return fields if isinstance(fields, dict) else {}
 
 
 def _again(value: bytes, retry: set[str]) -> bool:

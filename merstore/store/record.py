@@ -5,6 +5,8 @@ import json
 from typing import Any
 
 from merstore.errors import CorruptStore
+from merstore.store import dtypes
+from merstore.store.spec import check_shape
 
 NONFINITE_RULES = ("refuse", "flag")
 ZERO_RULES = ("flag", "refuse")
@@ -46,12 +48,31 @@ class ViewRecord:
             fields["nbytes"] = fields.pop("bytes")
             known = {field.name for field in dataclasses.fields(cls)}
             record = cls(**{key: fields[key] for key in fields if key in known})
-            record.shape = tuple(record.shape)
+            record.shape = check_shape(record.shape)
+            record._check()
             return record
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise CorruptStore(
-                f"the record of view {path} is damaged ({error}); run `merstore verify`"
+                f"the record of view {path} is damaged ({error}); restore the store from a copy"
             ) from None
+
+    def _check(self) -> None:
+        """Raise ValueError for values that nobody wrote."""
+        counters = [
+            self.entries, self.failures, self.nbytes, self.blocks, self.next_block, self.moves,
+            self.created, self.updated, *(self.last or ()),
+        ]  # fmt: skip
+        texts = [self.fingerprint, self.alias or "", self.nonfinite, self.zeros]
+        if not (
+            isinstance(self.number, int)
+            and 0 < self.number < 1 << 32
+            and self.dtype in dtypes.CODES
+            and isinstance(self.spec, dict)
+            and all(isinstance(text, str) for text in texts)
+            and all(isinstance(n, int) and 0 <= n < 1 << 63 for n in counters)
+            and len(self.last or (0, 0, 0)) == 3
+        ):
+            raise ValueError("a field has an impossible value")
 
     @property
     def prefix(self) -> bytes:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,11 +16,15 @@ def canonical(spec: Mapping[str, Any]) -> str:
     Raises SpecMismatch where a value has no JSON form: a spec holds text, numbers, booleans, None,
     lists and mappings.
     """
+    if not isinstance(spec, Mapping):
+        raise SpecMismatch(f"a spec is a mapping of names to values, not {type(spec).__name__}")
     try:
-        return json.dumps(
-            spec, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False
-        )
-    except (TypeError, ValueError) as error:
+        # there and back: keys that JSON knows as text only are text when they are sorted
+        plain = json.loads(json.dumps(dict(spec), allow_nan=False))
+        text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        text.encode()
+        return text
+    except (TypeError, ValueError, RecursionError) as error:
         raise SpecMismatch(f"a spec holds only values that JSON can: {error}") from None
 
 
@@ -56,4 +61,6 @@ def check_shape(shape: Any) -> tuple[int | None, ...]:
         raise InvalidTensor(
             f"shape {shape!r}: at most 6 dimensions of at least 1; only the first may be None, where it varies"
         )
+    if math.prod(size or 1 for size in sizes) >= 1 << 32:
+        raise InvalidTensor(f"shape {shape!r} is too large: at most 4 GB an entry")
     return sizes

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from merstore.errors import (
+    InvalidKey,
     MerstoreError,
     ReadOnlyStore,
     SpecMismatch,
@@ -22,7 +23,7 @@ from merstore.errors import (
 from merstore.store import compact, dtypes, environment, filesystem, legacy, spec, verify
 from merstore.store.entry import Failure, now
 from merstore.store.environment import FORMAT, Environment, Snapshot
-from merstore.store.keys import parse_view
+from merstore.store.keys import check_alias, parse_view
 from merstore.store.record import NONFINITE_RULES, ZERO_RULES, ViewRecord
 from merstore.store.view import View
 from merstore.store.writer import Writer
@@ -96,7 +97,7 @@ class Store(Mapping[str, View]):
         self._environment: Environment | None = None
         self._snapshot: Snapshot | None = None
         self._taken = 0.0
-        self._kept: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._kept: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         if mode == "w" and (self.path / "data.mdb").exists():
             raise StoreExists(
                 f'{self.path} is a store already: open it with mode "a", or choose another path'
@@ -135,15 +136,19 @@ class Store(Mapping[str, View]):
 
     def let_go(self) -> None:
         self._snapshot = None
-        for kept in list(self._kept):
+        for kept in self._holders():
             kept.let_go()
 
     def after_fork(self) -> None:
-        for kept in list(self._kept):
+        for kept in self._holders():
             kept.after_fork()
 
     def _keep(self, holder: Any) -> None:
-        self._kept.add(holder)
+        self._kept[id(holder)] = holder
+
+    def _holders(self) -> list[Any]:
+        # valuerefs() is a copy made at once: other threads may add while this is used
+        return [holder for ref in self._kept.valuerefs() if (holder := ref()) is not None]
 
     # -- views
 
@@ -158,11 +163,11 @@ class Store(Mapping[str, View]):
         return len(self.views())
 
     def __contains__(self, path: object) -> bool:
-        return (
-            isinstance(path, str)
-            and bool(path)
-            and self.snapshot().get(b"views", path.encode()) is not None
-        )
+        try:
+            key = str(parse_view(path)).encode() if isinstance(path, str) else b""
+        except InvalidKey:
+            key = b""
+        return bool(key) and self.snapshot().get(b"views", key) is not None
 
     def __getitem__(self, path: str) -> View:
         parse_view(path)
@@ -208,6 +213,8 @@ class Store(Mapping[str, View]):
         """
         self._writable()
         parse_view(path)
+        if alias is not None:
+            check_alias(alias)
         declared = ViewRecord(
             number=0,
             dtype=dtypes.NAMES[dtypes.code_of(dtype)],
@@ -261,8 +268,13 @@ class Store(Mapping[str, View]):
         """
         self._writable()
         env = self.environment
+        self.refresh()
         record = self[path].record
         with env.transaction() as txn:
+            value = txn.get(path.encode(), db=env.databases[b"views"])
+            if value is None or ViewRecord.unpack(path, bytes(value)).number != record.number:
+                raise UnknownView(f"{path} was dropped by another process meanwhile")
+            del value
             txn.delete(path.encode(), db=env.databases[b"views"])
         prefix = record.prefix
         dead = f"dead/{record.number:08x}/".encode()
@@ -285,22 +297,27 @@ class Store(Mapping[str, View]):
         Raises UnknownView (with near names), also where several datasets have such a view and none
         is named.
         """
-        found, aliases = [], []
+        by_alias, by_name, aliases = [], [], []
         for key, value in self.snapshot().scan(b"views"):
             path = key.decode()
-            record = ViewRecord.unpack(path, value)
-            if dataset is not None and parse_view(path).dataset != dataset:
+            alias = ViewRecord.unpack(path, value).alias
+            where, tail = path.split("/", 1)
+            if dataset not in (None, where):
                 continue
-            aliases.append(record.alias or legacy.folder_name(path.split("/", 1)[1]))
-            if folder == aliases[-1] or path.split("/", 1)[1] == folder:
-                found.append(path)
+            name = legacy.folder_name(tail)
+            aliases += [known for known in (alias, name) if known]
+            if folder == alias:
+                by_alias.append(path)
+            elif folder in (name, tail):
+                by_name.append(path)
+        found = by_alias or by_name
         if len(found) == 1:
             return found[0]
         if found:
             raise UnknownView(
                 f"folder {folder!r} is ambiguous, name the dataset: {', '.join(found)}"
             )
-        near = difflib.get_close_matches(folder, [alias for alias in aliases if alias], 3)
+        near = difflib.get_close_matches(folder, dict.fromkeys(aliases), 3)
         raise UnknownView(
             f"{self.path} has no view for folder {folder!r}"
             + (f"; near: {', '.join(near)}" if near else "")

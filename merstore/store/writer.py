@@ -17,9 +17,16 @@ import xxhash
 
 from merstore import _core
 from merstore._version import __version__
-from merstore.errors import CorruptStore, InvalidTensor, UnknownView
+from merstore.errors import CorruptStore, InvalidKey, InvalidTensor, MerstoreError, UnknownView
 from merstore.store import dtypes
-from merstore.store.entry import IndexEntry, now, pack_failure, unpack, unpack_failure
+from merstore.store.entry import (
+    KIND,
+    IndexEntry,
+    now,
+    pack_failure,
+    unpack,
+    unpack_failure,
+)
 from merstore.store.environment import PAGE_OVERFLOW, Environment
 from merstore.store.keys import sample_key
 from merstore.store.record import ViewRecord, block_key, dead_key
@@ -31,6 +38,7 @@ BLOCK_BYTES = 1 << 20
 TABLE_BYTES = 64 << 10
 MERGE_BYTES = 256 << 10  # a last block smaller than this is taken up into the next commit's
 MAX_ENTRY_BYTES = (1 << 32) - (1 << 20)
+OVERHEAD_BYTES = 160  # what is pending of an entry besides payload and name, for the bound in bytes
 
 digest: Callable[[Any], int] = xxhash.xxh3_64_intdigest
 
@@ -50,6 +58,8 @@ class _Put(NamedTuple):
 class _Fail(NamedTuple):
     kind: str
     message: str
+    attempts: int  # in this transaction
+    deleted: bool  # what was there before was deleted in this transaction
 
 
 class _Delete(NamedTuple):
@@ -65,6 +75,13 @@ class _Pending:
         self.path = path
         self.operations: dict[bytes, _Put | _Fail | _Delete] = {}
         self.builders: list[_core.BlockBuilder] = []
+
+    def replaces(self, key: bytes) -> bool:
+        """Whether a tensor of this name will not be there any more."""
+        operation = self.operations.get(key)
+        return isinstance(operation, (_Put, _Delete)) or (
+            isinstance(operation, _Fail) and operation.deleted
+        )
 
 
 class Writer:
@@ -91,7 +108,6 @@ class Writer:
         self._spare: list[_core.BlockBuilder] = []
         self._bytes = 0
         self._since = 0.0
-        self._run: int | None = None
 
     # -- collecting
 
@@ -106,10 +122,11 @@ class Writer:
         data, dtype = dtypes.as_stored(array)
         record = view.record
         _check(view.path, name, record, data, dtype, as_stored)
-        flags = _core.scan(data, dtype, data.size // record.row_elements, record.row_elements)
+        rows = len(data) if data.ndim > 1 else 1
+        flags = _core.scan(data, dtype, rows, data.size // rows)
         if flags:
             _check_flags(view.path, name, record, flags)
-        pending = self._view(record, view.path)
+        pending = self._of(view)
         operation = self._pack(
             pending, key, data, dtype, data.shape, flags, digest(data), now(), None
         )
@@ -118,12 +135,26 @@ class Writer:
     def fail(self, view: "View", name: str, kind: str, message: str) -> None:
         """Record why a sample has no tensor. A tensor that is there stays; an earlier failure is
         replaced and its attempts counted on.
+
+        kind: lower-case letters, digits and ``_``. message: cut to 500 bytes. Raises InvalidKey.
         """
-        self._add(self._view(view.record, view.path), sample_key(name), _Fail(kind, message), 1)
+        key = sample_key(name)
+        if not (isinstance(kind, str) and KIND.match(kind)):
+            raise InvalidKey(
+                f"failure kind {kind!r}: at most 40 lower-case letters, digits and _, such as no_video"
+            )
+        pending = self._of(view)
+        earlier = pending.operations.get(key)
+        if isinstance(earlier, _Put):
+            return
+        attempts, deleted = 1, isinstance(earlier, _Delete)
+        if isinstance(earlier, _Fail):
+            attempts, deleted = earlier.attempts + 1, earlier.deleted
+        self._add(pending, key, _Fail(kind, str(message), attempts, deleted), len(message))
 
     def delete(self, view: "View", name: str) -> None:
         """Remove an entry or a failure. It is no error if there is none."""
-        self._add(self._view(view.record, view.path), sample_key(name), _Delete(), 1)
+        self._add(self._of(view), sample_key(name), _Delete(), 0)
 
     def copy(
         self, record: ViewRecord, path: str, key: bytes, entry: IndexEntry, data: memoryview
@@ -134,6 +165,13 @@ class Writer:
             pending, key, data, entry.dtype, entry.shape, entry.flags, entry.checksum, entry.time, entry.run
         )  # fmt: skip
         self._add(pending, key, operation, data.nbytes)
+
+    def _of(self, view: "View") -> _Pending:
+        if view.store.environment is not self._environment:
+            raise MerstoreError(
+                f"view {view.path} belongs to {view.store.path}, this writer to {self._environment.path}"
+            )
+        return self._view(view.record, view.path)
 
     def _view(self, record: ViewRecord, path: str) -> _Pending:
         pending = self._pending.get(record.number)
@@ -173,7 +211,7 @@ class Writer:
         if not self._bytes:
             self._since = time.monotonic()
         pending.operations[key] = operation
-        self._bytes += nbytes
+        self._bytes += nbytes + len(key) + OVERHEAD_BYTES
         if self._bytes >= self._max_bytes or time.monotonic() - self._since >= self._max_seconds:
             self.commit()
 
@@ -188,14 +226,12 @@ class Writer:
         pending, size = self._pending, self._bytes
         self._pending, self._bytes = {}, 0
         env = self._environment
-        run = self._run
         try:
             with env.transaction(size + (1 << 20) * len(pending)) as txn:
-                if run is None:
-                    run = _register_run(env, txn)
+                run = env.run or _register_run(env, txn)
                 for number, view in pending.items():
                     self._store_view(txn, number, view, run)
-            self._run = run
+            env.run = run
         finally:
             self._spare += [
                 builder
@@ -232,7 +268,7 @@ class Writer:
             found = txn.get(where, db=index)
             old = bytes(found) if found is not None else None
             tensor = unpack(old) if old is not None else None
-            if isinstance(operation, _Fail) and tensor is not None:
+            if isinstance(operation, _Fail) and tensor is not None and not operation.deleted:
                 continue
             if tensor is not None:
                 record.entries -= 1
@@ -263,8 +299,10 @@ class Writer:
                 record.entries += 1
                 record.nbytes += operation.nbytes
             elif isinstance(operation, _Fail):
-                earlier = unpack_failure("", old) if old is not None else None
-                attempts = 1 + (earlier.attempts if earlier else 0)
+                attempts = operation.attempts
+                if old is not None and not operation.deleted:
+                    earlier = unpack_failure("", old)
+                    attempts += earlier.attempts if earlier else 0
                 txn.put(
                     where,
                     pack_failure(operation.kind, operation.message, attempts, run, moment),
@@ -328,13 +366,13 @@ class Writer:
         if content is None or pending.builders[-1].used + len(value) > BLOCK_BYTES:
             return None
         moved = []
-        for name, *_ in content[1]:
+        for name, _, _, _, _, offset, _ in content[1]:
             found = txn.get(record.prefix + name, db=databases[b"index"])
             entry = unpack(bytes(found)) if found is not None else None
             if (
                 entry is not None
-                and entry.block == number
-                and not isinstance(pending.operations.get(name), (_Put, _Delete))
+                and (entry.block, entry.offset) == (number, offset)
+                and not pending.replaces(name)
             ):
                 moved.append(
                     (name, entry, bytes(value[entry.offset : entry.offset + entry.nbytes]))
@@ -364,7 +402,7 @@ class Writer:
         env = self._environment
         header = memoryview(env.map.payload(page * env.page_bytes + 16, 64, None))
         found = np.frombuffer(header, "<u4", 4, 12)
-        if header[:8] != b"MERBLOCK" or found[1] != view:
+        if bytes(header[:8]) != b"MERBLOCK" or found[1] != view:
             raise CorruptStore(
                 f"{env.path}: block {block} of view number {view} is damaged; run `merstore verify`"
             )

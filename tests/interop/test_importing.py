@@ -317,10 +317,10 @@ def test_a_sample_that_failed_before_is_imported(store: Store, utt: Path) -> Non
 def test_an_interrupted_import_keeps_what_it_committed_and_goes_on(
     store: Store, utt: Path, error: type[BaseException]
 ) -> None:
-    save(utt, {f"s{i:04d}": np.full(4, i, "f4") for i in range(1000)})
+    save(utt, {f"s{i:04d}": np.full(4, i, "f4") for i in range(300)})
 
     def stop(files: int, _total: int, _nbytes: int) -> None:
-        if files >= 500:
+        if files >= 150:
             raise error
 
     trees = discover(utt, dataset="mer2023")
@@ -330,8 +330,8 @@ def test_an_interrupted_import_keeps_what_it_committed_and_goes_on(
     assert list(store["mer2023/face@manet/UTT"]) == ["a"]
     assert own_threads() == []
     report = import_tree(store, [*done, *trees])
-    assert report.imported + report.skipped == 1001
-    assert all(store[UTT][f"s{i:04d}"][0] == i for i in range(1000))
+    assert report.imported + report.skipped == 301
+    assert all(store[UTT][f"s{i:04d}"][0] == i for i in range(300))
 
 
 @pytest.mark.parametrize("reader", ["peek", "read_array"])
@@ -393,10 +393,10 @@ def test_the_way_of_reading_does_not_matter(
     monkeypatch.setattr(pipeline, "CHUNK_BYTES", 500)
     monkeypatch.setattr(pipeline, "COMMIT_BYTES", 5000)
     monkeypatch.setattr(importing, "KEEP_BYTES", keep)
-    arrays = {f"s{i:04d}": np.full((1 + i % 7, 4), i, "f4") for i in range(500)}
+    arrays = {f"s{i:04d}": np.full((1 + i % 7, 4), i, "f4") for i in range(150)}
     (save(fra, arrays) / "s0007.npy").write_bytes(b"")
     report = bring(store, fra, jobs=3)
-    assert report.imported == 499
+    assert report.imported == 149
     assert [refused.name for refused in report.refused] == ["s0007"]
     del arrays["s0007"]
     assert list(store[FRA]) == list(arrays)
