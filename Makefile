@@ -25,7 +25,7 @@ CORE_TESTS := $(wildcard tests/core tests/store tests/interop)
 $(if $(wildcard merstore/_core.*.so),,$(shell rm -f $(BUILT)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format csrc-test sanitize valgrind bench gpu-check dist clean distclean
+.PHONY: help demo test test-all lint format csrc-test sanitize valgrind bench bench-micro gpu-check dist clean distclean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ valgrind: $(C_TESTS:%=build/csrc/%) ## the C unit tests under valgrind
 
 bench: $(BUILT) ## the benchmarks; results and the machine they came from go to benchmarks/results
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+bench-micro: $(BUILT) ## single operations under pytest-benchmark; saved for `pytest-benchmark compare`
+	$(BIN)/python -m pytest benchmarks --benchmark-autosave --benchmark-columns=median,iqr,rounds $(PYTEST_ARGS)
 
 gpu-check: $(BUILT) ## the tests that need a CUDA device
 	MERSTORE_REQUIRE_GPU=1 $(BIN)/pytest -m gpu $(PYTEST_ARGS)

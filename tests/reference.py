@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import struct
+import tempfile
 import unicodedata
 import uuid
 from collections.abc import Iterator
@@ -172,10 +173,12 @@ def to_array(payload: bytes, dtype: int, shape: tuple[int, ...]) -> np.ndarray:
 def flags_of(array: np.ndarray, dtype: int) -> int:
     """The flags that docs/format.md asks for."""
     name = CODES[dtype][0]
+    if not name.endswith(("float16", "float32", "float64")):
+        return 0
     if name == "bfloat16":
         array = (array.astype("<u4") << np.uint32(16)).view("<f4")
     flags = 0
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    if not np.isfinite(array).all():
         flags |= 1
     rows = array.reshape(len(array), -1) if array.ndim > 1 else array.reshape(1, -1)
     if (rows == 0).all(axis=1).any():
@@ -184,25 +187,32 @@ def flags_of(array: np.ndarray, dtype: int) -> int:
 
 
 class Reference:
-    """A store as docs/format.md describes it, read without merstore.
+    """A store as docs/format.md describes it, read without merstore."""
 
-    LMDB does not let one process open a file twice, and the store under test is usually open: give
-    ``scratch``, an empty directory, and the reader works on a copy of data.mdb there.
-    """
-
-    def __init__(self, path: Path | str, scratch: Path | str | None = None) -> None:
+    def __init__(self, path: Path | str) -> None:
         directory = Path(path)
-        if scratch is not None:
-            shutil.copyfile(directory / "data.mdb", Path(scratch) / "data.mdb")
-            directory = Path(scratch)
         self.env = lmdb.open(str(directory), readonly=True, lock=False, max_dbs=len(DATABASES))
         self.file = (directory / "data.mdb").open("rb")
         self.dbs = {name: self.env.open_db(name.encode(), create=False) for name in DATABASES}
         self.page_size: int = self.env.stat()["psize"]
+        self.scratch: tempfile.TemporaryDirectory[str] | None = None
+
+    @classmethod
+    def copy(cls, path: Path | str) -> Self:
+        """Of a copy of data.mdb: LMDB does not let a process open a file twice, and the store under
+        test is usually open.
+        """
+        scratch = tempfile.TemporaryDirectory()
+        shutil.copyfile(Path(path) / "data.mdb", Path(scratch.name) / "data.mdb")
+        reader = cls(scratch.name)
+        reader.scratch = scratch
+        return reader
 
     def close(self) -> None:
         self.file.close()
         self.env.close()
+        if self.scratch:
+            self.scratch.cleanup()
 
     def __enter__(self) -> Self:
         return self

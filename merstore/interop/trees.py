@@ -120,10 +120,10 @@ class _Legacy:
 
     def discover(self, root: str) -> Found:
         if self.view is not None:
-            if folders := [name for name in _subfolders(root) if _is_known(name)]:
+            if folders := [name for name in _subfolders(root) if _is_level(name)]:
                 raise InvalidKey(
-                    f"{root} holds feature folders ({folders[0]}, ...), and {self.view!r} is one "
-                    "view: give one feature folder"
+                    f"{root} holds folders of features ({folders[0]}, ...), and {self.view!r} is "
+                    "one view: give one feature folder"
                 )
             self._add_view(root, self.view)
         elif self._is_feature_folder(root):
@@ -137,7 +137,7 @@ class _Legacy:
     def _is_feature_folder(self, path: str) -> bool:
         if _is_known(os.path.basename(path)):
             return True
-        return _holds_npy(path) and not any(map(_is_known, _subfolders(path)))
+        return _holds_npy(path) and not any(map(_is_level, _subfolders(path)))
 
     def _is_dataset(self, path: str) -> bool:
         children = _subfolders(path)
@@ -213,6 +213,11 @@ def _is_known(folder: str) -> bool:
     except InvalidKey:
         return False
     return True
+
+
+def _is_level(folder: str) -> bool:
+    """Whether a folder of this name holds features, or folders of them, rather than frames."""
+    return folder == "features" or dataset_key(folder) in AFFECTGPT_DATASETS or _is_known(folder)
 
 
 def _subfolders(path: str) -> list[str]:

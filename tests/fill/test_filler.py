@@ -20,7 +20,9 @@ SAMPLES = 40
 
 
 class Bytes:
-    """An extractor without models: a clip's bytes as a vector. Its log shows what was really computed, across processes."""
+    """An extractor without models: a clip's bytes as a vector. Its log shows what was really
+    computed, across processes.
+    """
 
     modality = "frame"
     encoder_name = "bytes"
@@ -127,7 +129,8 @@ def test_failures_are_recorded_by_kind_and_not_tried_again_until_asked(
     assert view.failure(names[1]) is None
 
     still = filler.fill(view, names, retry="all")
-    assert sorted(sum(still.failed.values(), [])) == [names[0], names[2], names[3]]
+    still_failed = [name for failed in still.failed.values() for name in failed]
+    assert sorted(still_failed) == [names[0], names[2], names[3]]
     failure = view.failure(names[0])
     assert failure is not None
     assert failure.attempts == 2

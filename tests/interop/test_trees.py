@@ -117,6 +117,15 @@ def test_a_mertools_tree_at_every_level(mertools: Path, layout: str, below: str)
     assert found.unknown == []
 
 
+def test_a_stray_file_does_not_make_a_root_a_feature_folder(
+    affectgpt: Path, mertools: Path
+) -> None:
+    for root in (affectgpt, affectgpt / "mer2023", mertools, mertools / "features"):
+        before = content(discover(root))
+        make(root, "stray.npy")
+        assert content(discover(root)) == before
+
+
 def test_a_mertools_feature_folder_alone(mertools: Path) -> None:
     found = discover(mertools / "features" / "manet_FRA", dataset="MER2024")
     assert content(found) == {"mer2024/face@manet/FRA": ["a", "b"]}
