@@ -136,7 +136,10 @@ cdef class Map:
 
     def payload(self, uint64_t offset, size_t nbytes, owner):
         """A read-only buffer over the map that keeps ``owner`` alive; a copy where nothing is mapped."""
-        if offset + nbytes > <uint64_t>max(ms_map_size(&self.map), 0):
+        cdef int64_t size = ms_map_size(&self.map)
+        if self.map.base != NULL and size > <int64_t>self.map.reserved:
+            size = self.map.reserved
+        if size < 0 or nbytes > <uint64_t>size or offset > <uint64_t>size - nbytes:
             raise EOFError
         if self.map.base == NULL:
             data = os.pread(self.map.fd, nbytes, offset)
@@ -204,20 +207,7 @@ cdef class Slots:
                 memset(self.slots + i, 0, sizeof(ms_slot))
 
     def pending(self, const int64_t[::1] rows):
-        """The rows that are not resolved yet, as a list. IndexError for a row that does not exist."""
-        cdef size_t i, unresolved = 0
-        cdef uint64_t count = self.count
-        with nogil:
-            for i in range(<size_t>rows.shape[0]):
-                if <uint64_t>rows[i] >= count:
-                    break
-                unresolved += self.slots[rows[i]].status == MS_UNRESOLVED
-            else:
-                i = <size_t>rows.shape[0]
-        if i < <size_t>rows.shape[0]:
-            raise IndexError(f"row {rows[i]} of a selection of {count}")
-        if not unresolved:
-            return []
+        """The rows that are not resolved yet, as a list."""
         return [row for row in rows if self.slots[<size_t>row].status == MS_UNRESOLVED]
 
     def resolve(self, list rows, list values, uint64_t page_bytes, uint64_t file_bytes, uint64_t row_elements,
@@ -250,7 +240,10 @@ cdef class Slots:
         return -1
 
     def pick(self, const int64_t[::1] rows):
-        """The slots of ``rows``, copied: what happens to these here does not touch a gather that is under way."""
+        """The slots of ``rows``, copied: what happens to these here does not touch a gather that is under way.
+
+        IndexError for a row that does not exist.
+        """
         cdef Picked picked = Picked.__new__(Picked)
         cdef size_t i, count = <size_t>rows.shape[0]
         picked.slots = <ms_slot *>malloc((count + 1) * sizeof(ms_slot))
@@ -259,7 +252,11 @@ cdef class Slots:
         picked.count = count
         picked.parent = self
         for i in range(count):
+            if <uint64_t>rows[i] >= self.count:
+                raise IndexError(f"row {rows[i]} of a selection of {self.count}")
             picked.slots[i] = self.slots[rows[i]]
+            picked.unresolved += picked.slots[i].status == MS_UNRESOLVED
+            picked.tensors += picked.slots[i].status == MS_TENSOR
         return picked
 
 
@@ -268,6 +265,7 @@ cdef class Picked:
 
     cdef ms_slot *slots
     cdef size_t count
+    cdef readonly size_t unresolved, tensors
     cdef Slots parent
 
     def __dealloc__(self):
@@ -307,6 +305,7 @@ cdef class Picked:
             if self.slots[i].status == MS_TENSOR:
                 picked.slots[picked.count] = self.slots[i]
                 picked.count += 1
+        picked.tensors = picked.count
         return picked
 
     def willneed(self, Map map):
@@ -490,6 +489,15 @@ def read_block(data):
         return header, records
     finally:
         PyBuffer_Release(&buffer)
+
+
+def any_negative(const int64_t[::1] rows):
+    """Whether one of ``rows`` counts from the end."""
+    cdef size_t i
+    for i in range(<size_t>rows.shape[0]):
+        if rows[i] < 0:
+            return True
+    return False
 
 
 def scan(data, uint32_t dtype, size_t rows, size_t columns):

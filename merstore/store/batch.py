@@ -101,7 +101,8 @@ def as_array(out: Any) -> np.ndarray:
     if not hasattr(out, "__array__"):
         raise InvalidTensor(f"out is a NumPy array or a CPU tensor, not {type(out).__name__}")
     try:
-        return np.asarray(out)
+        array: np.ndarray = out.numpy() if hasattr(out, "detach") else np.asarray(out)
+        return array
     except (TypeError, RuntimeError) as error:  # on another device, bfloat16, or part of a graph
         raise InvalidTensor(f"out cannot be written to as an array: {error}") from None
 

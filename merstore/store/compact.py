@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from merstore.errors import CorruptEntry, StoreBusy, StoreFull
-from merstore.store import filesystem
+from merstore.errors import CorruptEntry, CorruptStore, StoreBusy, StoreFull
+from merstore.store import filesystem, verify
 from merstore.store.entry import unpack, unpack_failure
 from merstore.store.environment import COMPACTING, Environment, Snapshot, alone, beside
 from merstore.store.record import ViewRecord
@@ -27,6 +27,7 @@ def compact(environment: Environment, progress: Callable[[int, int], None] | Non
             source = beside(path)
             try:
                 snapshot = source.snapshot()
+                _refuse_damage(snapshot)
                 needed = _copied_bytes(snapshot)
                 if filesystem.free_bytes(path) < needed * 1.05 + (1 << 20):
                     raise StoreFull(
@@ -66,6 +67,26 @@ def _exclusive(path: Path) -> Iterator[int]:
         if not there:
             raise StoreBusy(f"{path} is open in another process: compact when nobody uses it")
         yield file.fileno()
+
+
+def _refuse_damage(snapshot: Snapshot) -> None:
+    """A payload that is not what was written is still known for one in the copy, by its checksum. An
+    index entry that is wrong would be wrong for good.
+    """
+    for problem in verify.structure(snapshot.environment):
+        raise CorruptStore(
+            f"{snapshot.environment.path}: {problem.message}. Compaction changed nothing; restore the store from a copy"
+        )
+    for problem in verify.verify(snapshot, "map", None):
+        if problem.name and problem.kind in ("index", "locator"):
+            raise _refusal(f"{problem.view}/{problem.name}", problem.message)
+
+
+def _refusal(entry: str, reason: str) -> CorruptEntry:
+    return CorruptEntry(
+        f"{entry}: {reason}. Compaction stopped and changed nothing: delete the entry (`merstore verify` lists "
+        "all such), then compact"
+    )
 
 
 def _copied_bytes(snapshot: Snapshot) -> int:
@@ -114,16 +135,7 @@ def _copy(
                 if unpack_failure("", value) is not None:
                     txn.put(record.prefix + key, value, db=fresh.databases[b"index"])
                     copied.failures += 1
-                elif unpack(value) is None:
-                    raise _refusal(path, key, "its index entry is damaged")
             txn.put(path.encode(), copied.pack(), db=views)
-
-
-def _refusal(path: str, key: bytes, reason: str) -> CorruptEntry:
-    return CorruptEntry(
-        f"{path}/{key.decode(errors='replace')}: {reason}, so compaction stopped and changed nothing; delete the "
-        "entry (`merstore verify` lists all such), then compact"
-    )
 
 
 def _payload(
@@ -136,7 +148,7 @@ def _payload(
     page = entry.page if pages is None else pages.get(entry.block, -1)
     offset = page * env.page_bytes + 16 + entry.offset
     if page < 0 or offset + entry.nbytes > env.committed_bytes():
-        raise _refusal(path, key, "its locator points outside the file")
+        raise _refusal(f"{path}/{key.decode()}", "its locator points outside the file")
     return memoryview(env.map.payload(offset, entry.nbytes, snapshot))
 
 

@@ -23,6 +23,9 @@ def code_of(dtype: Any) -> int:
     """The code of a dtype given by name, as a NumPy, torch or ml_dtypes dtype. Raises InvalidTensor
     for others.
     """
+    code = _CODE_OF_DTYPE.get(dtype) if isinstance(dtype, np.dtype) else None
+    if code is not None:
+        return code
     name = str(dtype).removeprefix("torch.")
     if name in CODES:
         return CODES[name]

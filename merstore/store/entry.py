@@ -3,15 +3,18 @@
 """
 
 import json
+import math
 import re
 import struct
 import time
 from typing import NamedTuple
 
 from merstore import _core
+from merstore.store import dtypes
 
 _LAYOUT = struct.Struct("<BBBBIqQQQII6I")
 _NO_DIMS = (0, 0, 0, 0, 0, 0)
+_ITEM_BYTES = {code: dtypes.numpy_dtype(code).itemsize for code in dtypes.CODES.values()}
 MESSAGE_BYTES = 500  # a failure stays inline in the index page
 KIND = re.compile(r"[a-z][a-z0-9_]{0,39}\Z")
 
@@ -51,14 +54,16 @@ class Failure(NamedTuple):
 
 
 def unpack(value: bytes) -> IndexEntry | None:
-    """A tensor's entry; None for a failure, and for bytes that are neither (which ``verify`` tells
-    apart).
+    """A tensor's entry; None for a failure, and for bytes that are neither or contradict themselves
+    (which ``verify`` tells apart).
     """
     if len(value) < _core.ENTRY_BYTES or value[0] != _core.TENSOR or value[2] > _core.MAX_DIMS:
         return None
     _, dtype, ndim, flags, run, written, checksum, block, page, offset, nbytes, *shape = (
         _LAYOUT.unpack_from(value)
     )
+    if nbytes == 0 or math.prod(shape[:ndim]) * _ITEM_BYTES.get(dtype, 0) != nbytes:
+        return None
     return IndexEntry(
         dtype, flags, run, written, checksum, block, page, offset, nbytes, tuple(shape[:ndim])
     )

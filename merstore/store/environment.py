@@ -231,10 +231,8 @@ class Environment:
         self.write_lock = threading.RLock()
         self.databases: dict[bytes, Any] = {}
         self.renumbered = False
-        self.writable = filesystem.can_write(path) if writable is None else writable
-        # Where not even the lock file can be written, LMDB reads without a lock: no writer then
-        # knows of this reader.
-        self.locked = self.writable or (writable is None and os.access(path / "lock.mdb", os.W_OK))
+        self.writable = self.locked = False
+        self._may_write = writable
         self._limit = map_size
         self._create = create
         self._handle: lmdb.Environment | None = None
@@ -263,6 +261,12 @@ class Environment:
             return self._handle
 
     def open(self) -> None:
+        lock = self.path / "lock.mdb"
+        may = self._may_write
+        self.writable = filesystem.can_write(self.path) if may is None else may
+        # Where not even the lock file can be written, LMDB reads without a lock: no writer then
+        # knows of this reader.
+        self.locked = self.writable or (may is None and os.access(lock, os.W_OK))
         try:
             self._open_files()
             assert self._handle is not None
@@ -494,11 +498,13 @@ class Environment:
         """Raise CorruptStore if the file is shorter than LMDB's last page: touching the map there
         would kill the process.
         """
-        size = self.map.size()
-        # LMDB's own record of the last page stands on the first two: they are looked at first
+        # LMDB's own record of the last page stands on the first two, which must be there to be read.
+        # Then again the size: a writer makes the file longer first, and says so afterwards.
         needed = 2 * self.page_bytes
+        size = self.map.size()
         if size >= needed:
             needed = max(needed, self.committed_bytes())
+            size = self.map.size()
         if size < needed:
             raise CorruptStore(
                 f"{self.path / 'data.mdb'} was cut short: {size:,} bytes of {needed:,}. Restore it from a copy; "
@@ -648,6 +654,10 @@ class Environment:
             )
         self.handle().set_mapsize(size)
 
+    def hold(self, holder: Holder) -> None:
+        with _guard:
+            self.holders.add(holder)
+
     def _let_go(self) -> None:
         for holder in list(self.holders):
             holder.let_go()
@@ -752,11 +762,11 @@ def _translate(error: "lmdb.Error", path: Path) -> MerstoreError:
             f"{path}: the map is full; nothing of this transaction was stored, everything before it is there. "
             "Open the store with a larger map_size"
         )
+    # LMDB calls it an I/O error when only a part of what it writes finds room
     if (
         isinstance(error, lmdb.DiskError)
-        or "No space left" in text
-        or "Disk quota" in text
-        or "File too large" in text
+        or any(full in text for full in ("No space left", "Disk quota", "File too large"))
+        or ("Input/output error" in text and filesystem.is_full(path))
     ):
         return StoreFull(
             f"{path}: no space left on the disk; nothing of this transaction was stored, all before it is there. "
@@ -767,7 +777,7 @@ def _translate(error: "lmdb.Error", path: Path) -> MerstoreError:
     if isinstance(error, (lmdb.InvalidError, lmdb.VersionMismatchError)):
         return NotAStore(f"{path / 'data.mdb'} is not a merstore store (not an LMDB file: {text})")
     if isinstance(error, lmdb.ReadonlyError):
-        return ReadOnlyStore(f"{path} is open read-only")
+        return ReadOnlyStore(f"{path} cannot be opened: no permission")
     if isinstance(error, (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PanicError)):
         return CorruptStore(
             f"{path / 'data.mdb'} is damaged or cannot be written ({text}): run `merstore verify`; restore it from "
@@ -785,16 +795,12 @@ def acquire(
     if durability not in ("full", "fast"):
         raise MerstoreError(f'durability is "full" or "fast", not {durability!r}')
     path = path.absolute()
+    if write:
+        _check_network(path, force)
     with _guard:
         identity = _identity(path)[0]
         environment = _open.get(identity) if identity else None
         if environment is None:
-            if write and not force and filesystem.is_network(path):
-                raise UnsafeFilesystem(
-                    f"{path} lies on a network filesystem ({filesystem.kind_of(path)}), where LMDB's "
-                    "locks cannot be trusted: write to a local disk and copy the store, or pass "
-                    "force=True (--force) if no other machine opens it"
-                )
             _check_path(path, create)
             environment = Environment(path, create=create, durability=durability, map_size=map_size)
             _open[environment.key] = environment
@@ -805,7 +811,7 @@ def acquire(
                 )
             environment.users += 1
     if write and not environment.writable:
-        release(environment)
+        release(environment, None)
         raise ReadOnlyStore(f"{path} cannot be written: no permission, or a read-only filesystem")
     if write:  # it is open, so no compaction is at work: this is left over from a killed one
         shutil.rmtree(path / COMPACTING, ignore_errors=True)
@@ -818,7 +824,9 @@ def alone(environment: Environment) -> Iterator[None]:
     this process uses it.
     """
     with environment.write_lock, _guard:
-        environment._let_go()
+        if environment.users == 1:  # refused, the others keep their snapshots
+            environment._let_go()
+        environment.check_length()
         if environment.users > 1 or any(snapshot.alive for snapshot in environment.snapshots):
             raise StoreBusy(
                 f"{environment.path} is in use in this process: close its other stores and let go of its arrays"
@@ -840,6 +848,15 @@ def beside(path: Path) -> Environment:
         return Environment(path, create=False, durability="full", map_size=None, writable=False)
 
 
+def _check_network(path: Path, force: bool) -> None:
+    if not force and filesystem.is_network(path):
+        raise UnsafeFilesystem(
+            f"{path} lies on a network filesystem ({filesystem.kind_of(path)}), where LMDB's "
+            "locks cannot be trusted: write to a local disk and copy the store, or pass "
+            "force=True (--force) if no other machine opens it"
+        )
+
+
 def _check_path(path: Path, create: bool) -> None:
     if path.exists() and not path.is_dir():
         raise NotAStore(f"{path} is a file: a store is a directory with data.mdb in it")
@@ -852,12 +869,15 @@ def _check_path(path: Path, create: bool) -> None:
         if not data.exists() or data.stat().st_size == 0:
             raise NotAStore(f"{path} holds no store (no data.mdb in it, or an empty one)")
     if data.exists() and data.stat().st_size:
-        with data.open("rb") as file:
-            head = file.read(28)
-        # LMDB's meta page: magic at byte 16. A page size of 4 KiB puts the second meta page at
-        # 4096.
-        if len(head) < 28 or struct.unpack_from("<I", head, 16)[0] != 0xBEEFC0DE:
-            raise NotAStore(f"{data} is not a merstore store (not an LMDB file)")
+        try:
+            with data.open("rb") as file:
+                head = file.read(28)
+        except OSError as error:
+            raise NotAStore(f"{data} cannot be read: {error.strerror}") from error
+        # LMDB's meta page: magic and version at byte 16. A page size of 4 KiB puts the second meta
+        # page at 4096.
+        if len(head) < 28 or struct.unpack_from("<2I", head, 16) != (0xBEEFC0DE, 1):
+            raise NotAStore(f"{data} is not a merstore store (not a file of LMDB 0.9)")
         if data.stat().st_size < 8192:
             raise CorruptStore(
                 f"{data} was cut short: {data.stat().st_size} bytes. Restore it from a copy"
@@ -873,10 +893,12 @@ def _check_path(path: Path, create: bool) -> None:
             )
 
 
-def release(environment: Environment) -> None:
+def release(environment: Environment, holder: Holder | None) -> None:
     if environment.users == 1:
         environment.finish_fast()
     with _guard:
+        if holder is not None:
+            environment.holders.discard(holder)
         environment.users -= 1
         environment.shut_if_unused()
 

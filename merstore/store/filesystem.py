@@ -1,6 +1,7 @@
 """What kind of filesystem a store lies on, and whether LMDB's locks and maps can be trusted there."""
 
 import os
+import resource
 import shutil
 from pathlib import Path
 
@@ -60,6 +61,14 @@ def is_network(path: Path) -> bool:
 
 def free_bytes(path: Path) -> int:
     return shutil.disk_usage(path).free
+
+
+def is_full(directory: Path) -> bool:
+    """Whether the disk has next to nothing left, or the system lets ``data.mdb`` grow no further."""
+    size = (directory / "data.mdb").stat().st_size
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    near = 1 << 20
+    return free_bytes(directory) < near or (limit != resource.RLIM_INFINITY and size > limit - near)
 
 
 def can_write(directory: Path) -> bool:

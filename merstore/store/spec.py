@@ -53,7 +53,7 @@ def check_shape(shape: Any) -> tuple[int | None, ...]:
     """
     try:
         sizes = tuple(None if size is None else int(size) for size in shape)
-    except TypeError:
+    except (TypeError, ValueError):
         raise InvalidTensor(
             f"a shape is a tuple of sizes, such as (8, 768) or (None, 1024), not {shape!r}"
         ) from None

@@ -110,7 +110,7 @@ class Store(Mapping[str, View]):
             force=force,
             map_size=map_size,
         )
-        self._environment.holders.add(self)
+        self._environment.hold(self)
 
     # -- snapshots
 
@@ -382,7 +382,9 @@ class Store(Mapping[str, View]):
         """
         self.refresh()
         damaged = verify.structure(self.environment)
-        return damaged + verify.verify(self.snapshot(), self.io, progress)
+        if damaged:  # such pages may lead LMDB itself astray, out of the file and into a crash
+            return damaged
+        return verify.verify(self.snapshot(), self.io, progress)
 
     def compact(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Rewrite the file without dead bytes and free pages. Needs the store alone (StoreBusy
@@ -400,8 +402,7 @@ class Store(Mapping[str, View]):
         self.let_go()
         env, self._environment = self._environment, None
         if env is not None:
-            env.holders.discard(self)
-            environment.release(env)
+            environment.release(env, self)
 
     def __enter__(self) -> "Store":
         return self

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -70,10 +71,11 @@ class _Slotted:
                 self._slots.forget(state != self._resolved_for)
                 self._resolved_for = state
                 self._snapshot = snapshot
-            pending = self._slots.pending(rows)
-            if pending:
-                self._resolve(snapshot, record, pending)
-            return _Picked(self, rows, snapshot, record, self._slots.pick(rows))
+            slots = self._slots.pick(rows)
+            if slots.unresolved:
+                self._resolve(snapshot, record, self._slots.pending(rows))
+                slots = self._slots.pick(rows)
+            return _Picked(self, rows, snapshot, record, slots)
 
     def _resolve(self, snapshot: Snapshot, record: ViewRecord, rows: list[int]) -> None:
         env = snapshot.environment
@@ -89,8 +91,7 @@ class _Slotted:
         )
         if bad >= 0:
             raise CorruptEntry(
-                f"{self.view.path}/{self._key(rows[bad]).decode()}: the index entry contradicts the view "
-                "or the file; run `merstore verify`"
+                _CONTRADICTS.format(f"{self.view.path}/{self._key(rows[bad]).decode()}")
             )
         for value in values:
             if value is not None and value[0] == _core.TENSOR:
@@ -100,6 +101,8 @@ class _Slotted:
     def _gather(
         self, rows: np.ndarray, out: Any, on_miss: str, dtype: Any
     ) -> "Batch | RaggedBatch":
+        if out is not None:
+            out = as_array(out)
         picked, mask = self._served(rows, on_miss)
         numpy_dtype, code = picked.dtype(out, dtype)
         if picked.record.ragged:
@@ -119,6 +122,8 @@ class _Slotted:
             raise InvalidTensor(f'padding goes to the "front" or the "back", not {side!r}')
         if length is not None and length < 0:
             raise InvalidTensor(f"a length to pad to is at least 0, not {length}")
+        if out is not None:
+            out = as_array(out)
         picked, mask = self._served(rows, on_miss)
         if not picked.record.ragged:
             raise InvalidTensor(
@@ -132,7 +137,7 @@ class _Slotted:
             raise MerstoreError(f"on_miss is one of {', '.join(ON_MISS)}, not {on_miss!r}")
         picked = self._pick(rows)
         mask = picked.mask()
-        if mask.all():
+        if picked.slots.tensors == len(mask):
             return picked, mask
         missing = list(dict.fromkeys(self._key(row).decode() for row in rows[~mask].tolist()))
         if on_miss == "raise":
@@ -167,6 +172,8 @@ class _Picked:
 
     def mask(self) -> np.ndarray:
         """bool ``[B]``: which have a tensor."""
+        if self.slots.tensors == len(self.slots):
+            return np.ones(len(self.slots), bool)
         there: np.ndarray = np.frombuffer(self.slots.statuses(), np.uint8) == _core.TENSOR
         return there
 
@@ -184,7 +191,7 @@ class _Picked:
         if dtype is not None:
             code = dtypes.code_of(dtype)
         elif out is not None:
-            code = dtypes.code_of(as_array(out).dtype)
+            code = dtypes.code_of(out.dtype)
         else:
             code = dtypes.CODES[self.record.dtype]
         if code == dtypes.BFLOAT16:  # NumPy has none: batches are float32
@@ -194,7 +201,7 @@ class _Picked:
     def fixed(self, out: Any, dtype: "np.dtype[Any]", code: int, mask: np.ndarray) -> Batch:
         shape = (len(self.slots), *self.record.row_shape)
         if out is not None and len(mask) > len(self.slots):
-            out = as_array(out)[: len(self.slots)]  # "skip": the rest of out stays as it is
+            out = out[: len(self.slots)]  # "skip": the rest of out stays as it is
         array = _out(out, shape, dtype)
         elements = self.record.row_elements
         self._check(self.slots.gather(self.file, array, code, elements, 1, True), code)
@@ -204,7 +211,7 @@ class _Picked:
         offsets = np.zeros(len(self.slots) + 1, np.int64)
         np.cumsum(self.lengths(), out=offsets[1:])
         total = int(offsets[-1])
-        out = None if out is None else as_array(out)[:total]
+        out = None if out is None else out[:total]
         array = _out(out, (total, *self.record.row_shape), dtype)
         elements = self.record.row_elements
         self._check(self.slots.gather(self.file, array, code, elements, 0, True), code)
@@ -249,14 +256,18 @@ class _Picked:
             entry = unpack(value) if value is not None else None
             if entry is not None:
                 offset, nbytes, _ = self.slots.location(i)
-                if digest(self.file.payload(offset, nbytes, self.snapshot)) != entry.checksum:
-                    raise CorruptEntry(_CORRUPT.format(f"{self.source.view.path}/{key.decode()}"))
+                payload = self.file.payload(offset, nbytes, self.snapshot)
+                self.source.view._verify(self.snapshot, key, entry, payload)
 
 
 def _out(out: Any, shape: tuple[int, ...], dtype: "np.dtype[Any]") -> np.ndarray:
     return allocate(shape, dtype) if out is None else destination(out, shape, dtype)
 
 
+_CONTRADICTS = (
+    "{}: the index entry contradicts itself, the view or the file. Delete the entry and compute or import it "
+    "again; `merstore verify` lists all such entries"
+)
 _CORRUPT = (
     "{}: the bytes are not those that were written (checksum). Delete the entry and compute or import it again; "
     "`merstore verify` lists all such entries"
@@ -326,7 +337,7 @@ class Selection(_Slotted):
                 f"row numbers come as one integer array [B], not as {given.dtype} of shape {given.shape}"
             )
         rows = np.ascontiguousarray(given, np.int64)
-        if rows.size and rows.min() < 0:
+        if _core.any_negative(rows):
             rows = np.where(rows < 0, rows + len(self), rows)
         return rows
 
@@ -438,13 +449,17 @@ class View(_Slotted):
         value = self._value(snapshot, name)
         entry = unpack(value) if value is not None else None
         if entry is None:
+            if value is not None and unpack_failure(name, value) is None:
+                raise CorruptEntry(_CONTRADICTS.format(f"{self.path}/{name}"))
             raise MissingEntry(self._explain([name]))
         data = self._payload(snapshot, name, entry)
-        if self.store.checksum and digest(data) != entry.checksum:
-            raise CorruptEntry(_CORRUPT.format(f"{self.path}/{name}"))
+        if self.store.checksum:
+            self._verify(snapshot, name.encode(), entry, data)
         array = np.frombuffer(data, dtypes.numpy_dtype(entry.dtype)).reshape(entry.shape)
         if entry.dtype == dtypes.BFLOAT16:
-            array = (array.astype(np.uint32) << 16).view(np.float32)
+            wide = array.astype(np.uint32)
+            np.left_shift(wide, 16, out=wide)
+            array = wide.view(np.float32)
             array.flags.writeable = False
         return array
 
@@ -490,8 +505,8 @@ class View(_Slotted):
         if not isinstance(names, (list, tuple)):
             names = list(names)
         try:
-            rows = np.array([known[name] for name in names], np.int64)
-        except KeyError:
+            rows = np.array(itemgetter(*names)(known), np.int64, ndmin=1)
+        except (KeyError, TypeError):  # not looked up before; or no names at all
             rows = np.array([self._row(name) for name in names], np.int64)
         return self._gather(rows, out, on_miss, dtype)
 
@@ -603,16 +618,8 @@ class View(_Slotted):
         pages = snapshot.pages(self._record_at(snapshot).number)
         page = entry.page if pages is None else pages.get(entry.block, -1)
         offset = page * env.page_bytes + 16 + entry.offset
-        elements = int(np.prod(entry.shape, dtype=np.int64))
-        fits = (
-            elements * dtypes.numpy_dtype(entry.dtype).itemsize == entry.nbytes
-            if entry.dtype in dtypes.CODES.values()
-            else False
-        )
-        if page < 0 or not fits or offset + entry.nbytes > env.committed_bytes():
-            raise CorruptEntry(
-                f"{self.path}/{name}: the index entry contradicts the file; run `merstore verify`"
-            )
+        if page < 0 or offset + entry.nbytes > env.committed_bytes():
+            raise CorruptEntry(_CONTRADICTS.format(f"{self.path}/{name}"))
         try:
             return env.file(self.store.io).payload(offset, entry.nbytes, snapshot)
         except EOFError:
@@ -620,18 +627,45 @@ class View(_Slotted):
                 f"{env.path / 'data.mdb'} was cut short: restore it from a copy"
             ) from None
 
+    def _verify(self, snapshot: Snapshot, key: bytes, entry: IndexEntry, payload: Any) -> None:
+        """What ``checksum=True`` asks of an entry: its bytes are those that were written, and of the
+        dtype and shape that were written. Those are as the view declares; else the block is asked.
+        """
+        record = self._record_at(snapshot)
+        declared = (
+            entry.dtype == dtypes.CODES[record.dtype]
+            and len(entry.shape) == len(record.shape)
+            and entry.shape[record.ragged :] == record.row_shape
+        )
+        if digest(payload) != entry.checksum or not (
+            declared or self._in_block(snapshot, key, entry)
+        ):
+            raise CorruptEntry(_CORRUPT.format(f"{self.path}/{key.decode()}"))
+
+    def _in_block(self, snapshot: Snapshot, key: bytes, entry: IndexEntry) -> bool:
+        """Whether an entry's block names it just as the index does."""
+        head = self._block_start(snapshot, key, entry, 64)
+        block = self._block_start(snapshot, key, entry, int.from_bytes(head[32:40], "little"))
+        content = _core.read_block(block)
+        name, dtype, shape = key, entry.dtype, entry.shape
+        return content is not None and any(
+            (name, dtype, shape, entry.checksum, entry.offset) == (*record[:3], *record[4:6])
+            for record in content[1]
+        )
+
+    def _block_start(
+        self, snapshot: Snapshot, key: bytes, entry: IndexEntry, nbytes: int
+    ) -> memoryview:
+        start = entry._replace(offset=0, nbytes=nbytes)
+        return memoryview(self._payload(snapshot, key.decode(), start))
+
     def _check_block(self, snapshot: Snapshot, value: bytes) -> None:
         """Once per snapshot: the block that a locator leads to is the one that the index names."""
         if self._checked is snapshot:
             return
         entry = unpack(value)
         assert entry is not None
-        header = self._payload(
-            snapshot,
-            "",
-            entry._replace(offset=0, nbytes=64, shape=(64,), dtype=dtypes.CODES["uint8"]),
-        )
-        head = bytes(memoryview(header)[:32])
+        head = bytes(self._block_start(snapshot, b"", entry, 64)[:32])
         if (
             head[:8] != b"MERBLOCK"
             or head[16:20] != self._record_at(snapshot).number.to_bytes(4, "little")

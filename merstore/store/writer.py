@@ -119,7 +119,10 @@ class Writer:
         NaN, Inf or a zero row where the view refuses them. Nothing is stored then.
         """
         key = sample_key(name)
-        data, dtype = dtypes.as_stored(array)
+        try:
+            data, dtype = dtypes.as_stored(array)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InvalidTensor(f"{view.path}/{name}: {error}") from None
         record = view.record
         _check(view.path, name, record, data, dtype, as_stored)
         rows = len(data) if data.ndim > 1 else 1
@@ -277,8 +280,10 @@ class Writer:
                 if tensor.block != merged:
                     entries, nbytes, _ = dead.get(tensor.block, (0, 0, 0))
                     dead[tensor.block] = entries + 1, nbytes + tensor.nbytes, tensor.page
-            elif old is not None:
+            elif old is not None and unpack_failure("", old) is not None:
                 record.failures -= 1
+            elif old is not None:  # damaged; a tensor, most likely
+                record.entries -= 1
             if isinstance(operation, _Put):
                 block, page, header = blocks[operation.block]
                 entry = IndexEntry(
@@ -325,7 +330,13 @@ class Writer:
                     len(builder),
                 )
         for block, (entries, nbytes, page) in dead.items():
-            self._bury(txn, record, block, entries, nbytes, self._count(number, block, page))
+            total = self._count(number, block, page)
+            if total is not None:
+                self._bury(txn, record, block, entries, nbytes, total)
+        # what a damaged entry says of itself may be wrong: `compact` counts anew
+        record.entries = max(record.entries, 0)
+        record.failures = max(record.failures, 0)
+        record.nbytes = max(record.nbytes, 0)
         record.updated = moment
         txn.put(pending.path.encode(), record.pack(), db=databases[b"views"])
 
@@ -395,18 +406,21 @@ class Writer:
         record.blocks -= 1
         return number
 
-    def _count(self, view: int, block: int, page: int) -> int:
+    def _count(self, view: int, block: int, page: int) -> int | None:
         """How many entries a committed block was written with, from its header (LMDB would read the
-        whole value).
+        whole value). None where another or no block is there: the index entry or the header is
+        damaged, and the block stays until `compact`.
         """
         env = self._environment
-        header = memoryview(env.map.payload(page * env.page_bytes + 16, 64, None))
-        found = np.frombuffer(header, "<u4", 4, 12)
-        if bytes(header[:8]) != b"MERBLOCK" or found[1] != view:
-            raise CorruptStore(
-                f"{env.path}: block {block} of view number {view} is damaged; run `merstore verify`"
-            )
-        return int(found[2])
+        try:
+            header = memoryview(env.map.payload(page * env.page_bytes + 16, 64, None))
+        except (EOFError, OverflowError):
+            return None
+        found, count = np.frombuffer(header, "<u4", 2, 16).tolist()
+        number = int.from_bytes(header[24:32], "little")
+        if bytes(header[:8]) != b"MERBLOCK" or (found, number) != (view, block):
+            return None
+        return int(count)
 
     def _bury(
         self, txn: Any, record: ViewRecord, block: int, entries: int, nbytes: int, total: int

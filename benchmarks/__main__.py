@@ -1,0 +1,94 @@
+"""The driver: runs the comparisons, shows them as they come, and writes ``results/``."""
+
+import argparse
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from . import cold, gathering, importing, machine, opening, sizes, writing
+from .figures import Figure, line, markdown
+
+CASES: dict[str, Callable[[Path], Iterator[Figure]]] = {
+    "gather": gathering.run,
+    "cold": cold.run,
+    "opening": opening.run,
+    "writing": writing.run,
+    "sizes": sizes.run,
+    "import": importing.run,
+}
+RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parent.parent / "README.md"
+BEGIN, END = "<!-- numbers: begin -->", "<!-- numbers: end -->"
+DISK_GB = 12
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("cases", nargs="*", help=f"some of {', '.join(CASES)}; all by default, and only then are results kept")
+    parser.add_argument("--readme", action="store_true", help="put the table into README.md")
+    arguments = parser.parse_args()
+    unknown = [case for case in arguments.cases if case not in CASES]
+    if unknown:
+        parser.error(f"no such case: {', '.join(unknown)} (there are {', '.join(CASES)})")
+
+    base = os.environ.get("MERSTORE_BENCH_DIR")
+    folder = Path(tempfile.mkdtemp(prefix="merstore-bench-", dir=base))
+    started = time.perf_counter()
+    figures: list[Figure] = []
+    try:
+        free = shutil.disk_usage(folder).free
+        if free < DISK_GB * 1e9:
+            parser.error(f"{folder} has {free / 1e9:.0f} GB free and {DISK_GB} are needed: set MERSTORE_BENCH_DIR")
+        described = machine.describe(folder)
+        part = None
+        for case in arguments.cases or CASES:
+            for figure in CASES[case](folder):
+                if figure.part != part:
+                    part = figure.part
+                    print(part, flush=True)
+                print(line(figure), flush=True)
+                figures.append(figure)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    seconds = time.perf_counter() - started
+    short = [figure for figure in figures if figure.passed is False]
+    print(f"{len(figures)} figures in {seconds:.0f} s; {len(short)} of {sum(f.bar is not None for f in figures)} bars not reached")
+    if arguments.cases:
+        return
+    RESULTS.mkdir(exist_ok=True)
+    name = machine.name(described)
+    data = {"machine": described, "seconds": round(seconds), "figures": [_json(figure) for figure in figures]}
+    (RESULTS / f"{name}.json").write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    table = _heading(described) + "\n" + markdown(figures)
+    (RESULTS / f"{name}.md").write_text(table, encoding="utf-8")
+    print(f"written to benchmarks/results/{name}.json and .md")
+    if arguments.readme:
+        text = README.read_text(encoding="utf-8")
+        before, _, rest = text.partition(BEGIN)
+        after = rest.partition(END)[2]
+        README.write_text(f"{before}{BEGIN}\n{table}{END}{after}", encoding="utf-8")
+
+
+def _json(figure: Figure) -> dict[str, object]:
+    fields = {key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(figure).items()}
+    return {**fields, "passed": figure.passed}
+
+
+def _heading(m: dict[str, object]) -> str:
+    versions = m["packages"]
+    assert isinstance(versions, dict)
+    packages = ", ".join(f"{package} {number}" for package, number in versions.items() if number)
+    return (
+        f"Measured with `make bench` on {m['date']}: {m['cpu']}, {m['cores']} cores{' of a virtual machine' if m['virtual'] else ''}, "
+        f"{m['memory_gib']} GiB of memory, {m['filesystem']}, {m['kernel']}, Python {m['python']}, {packages}. Each figure is a "
+        "median over rounds in which both sides take turns on the same bytes, with its quartiles; × is how many times as fast.\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

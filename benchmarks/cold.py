@@ -1,0 +1,73 @@
+"""Random batches that are not in the page cache, against reading the file from end to end."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+import merstore
+
+from .data import FRAMES, GIB, names, values, write_flat, write_store
+from .figures import Figure, ratio
+from .measure import drop, interleave, settle
+
+PART = "Cold random batches of 256 (page cache dropped)"
+BATCH = 256
+BATCHES = 8  # in a round
+ROUNDS = 9
+BAR = 0.7
+
+
+def run(folder: Path, nbytes: int = GIB) -> Iterator[Figure]:
+    work = folder / "cold"
+    work.mkdir()
+    count = FRAMES.entries(nbytes)
+    array = values(FRAMES, count)
+    write_store(work / "s.mer", FRAMES, array)
+    write_flat(work / "flat.bin", array)
+    del array
+    data, flat = work / "s.mer" / "data.mdb", work / "flat.bin"
+    keys = names(count)
+    rows = np.stack([np.random.default_rng(n).permutation(count)[: BATCHES * BATCH] for n in range(ROUNDS)])
+    rows = rows.reshape(ROUNDS, BATCHES, BATCH)
+    moved = BATCHES * BATCH * FRAMES.nbytes
+    out = np.zeros((BATCH, *FRAMES.shape), np.float32)
+
+    def gather(number: int) -> Iterator[None]:
+        drop(data)
+        settle(2 * moved)
+        with merstore.open(work / "s.mer") as store:
+            selection = store[FRAMES.view].select(keys)
+            selection.present()  # the index is read, as it is after an epoch's first batches
+            yield
+            for batch in rows[number]:
+                selection.gather(batch, out=out)
+            yield
+
+    def sequential(number: int) -> Iterator[None]:
+        drop(data)
+        settle(2 * moved)
+        start = number * moved % (data.stat().st_size - moved)
+        buffer = memoryview(bytearray(1 << 20))
+        with data.open("rb", buffering=0) as file:
+            file.seek(start)
+            yield
+            for _ in range(moved >> 20):
+                file.readinto(buffer)
+            yield
+
+    def memmap(number: int) -> Iterator[None]:
+        drop(flat)
+        settle(2 * moved)
+        mapped = np.memmap(flat, np.float32, "r", shape=(count, *FRAMES.shape))
+        yield
+        for batch in rows[number]:
+            np.take(mapped, batch, 0, out, "clip")
+        yield
+
+    seconds = interleave({"gather": gather, "sequential": sequential, "memmap": memmap}, ROUNDS)
+    what = f"{FRAMES.label} selection.gather(rows)"
+    yield ratio(PART, what, "sequential read of the file", seconds["gather"], seconds["sequential"], moved, BAR)
+    yield ratio(PART, what, "np.memmap (page faults)", seconds["gather"], seconds["memmap"], moved)
+    shutil.rmtree(work)

@@ -1,0 +1,93 @@
+"""Taking turns with the clock, and control of what is in memory when it starts."""
+
+import mmap
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+
+Method = Callable[[int], Iterator[None]]
+"""Called with the number of the round. What it does before its first ``yield`` is preparation, what
+it does up to the second is timed, the rest is clean-up."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def interleave(methods: Mapping[str, Method], rounds: int) -> dict[str, np.ndarray]:
+    """Seconds ``[rounds]`` of each method. All run once in each round, in an order of its own."""
+    seconds = {name: np.empty(rounds) for name in methods}
+    draw = np.random.default_rng(0)
+    for number in range(rounds):
+        for name in draw.permutation(list(methods)).tolist():
+            steps = methods[name](number)
+            next(steps)
+            started = time.perf_counter()
+            next(steps)
+            seconds[name][number] = time.perf_counter() - started
+            with suppress(StopIteration):
+                next(steps)
+    return seconds
+
+
+def fresh(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """`function` in a new process that has nothing from this one."""
+    with get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, args, dict(kwargs))
+
+
+# --- memory --------------------------------------------------------------------------------------
+
+
+def settle(nbytes: int) -> None:
+    """Touch so much free memory, and give it back.
+
+    On a virtual machine the first touch of a page waits for the host, 2 us and more, which is
+    slower than many a disk. What is measured next would otherwise pay for it, or not, by chance.
+    """
+    memory = np.empty(nbytes, np.uint8)
+    memory[:: mmap.PAGESIZE] = 1
+
+
+def resident(path: Path) -> np.ndarray:
+    """bool ``[pages]``: which pages of a file are in the page cache (mincore)."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    size = path.stat().st_size
+    present = np.zeros(-(-size // mmap.PAGESIZE), np.uint8)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pages:
+        view = np.frombuffer(pages, np.uint8)
+        failed = libc.mincore(
+            ctypes.c_void_p(view.ctypes.data), ctypes.c_size_t(size), ctypes.c_void_p(present.ctypes.data)
+        )
+        del view
+    if failed:
+        raise OSError(ctypes.get_errno(), "mincore")
+    return (present & 1).astype(bool)
+
+
+def drop(path: Path) -> None:
+    """Take a file out of the page cache. Nobody may have it mapped. RuntimeError where that fails."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    if resident(path).any():
+        with suppress(OSError):  # for those who may
+            Path("/proc/sys/vm/drop_caches").write_text("1\n")
+    left = resident(path).mean()
+    if left > 0.001:
+        raise RuntimeError(f"{left:.1%} of {path.name} stays in the page cache (a file system in memory?)")
+
+
+def faults() -> tuple[int, int]:
+    """Page faults of this process so far: those that waited for the disk, and all others."""
+    import resource
+
+    usage: Any = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_majflt, usage.ru_minflt

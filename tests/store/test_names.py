@@ -1,0 +1,77 @@
+"""Names: many sample names in one piece of memory, to be used like a list of text."""
+
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import sample_names
+
+from merstore import Names
+
+lists = st.lists(sample_names(), max_size=12)
+
+
+@given(lists)
+def test_they_read_like_a_list(names: list[str]) -> None:
+    packed = Names.of(names)
+    assert len(packed) == len(names)
+    assert list(packed) == names
+    assert [packed[i] for i in range(len(names))] == names
+    assert [packed[-i] for i in range(1, len(names) + 1)] == names[::-1]
+    assert [packed.key(i) for i in range(len(names))] == [name.encode() for name in names]
+    assert list(reversed(packed)) == names[::-1]
+    assert all(name in packed and packed.index(name) == names.index(name) for name in names)
+
+
+@given(lists, st.slices(12))
+def test_slices_are_names_again(names: list[str], part: slice) -> None:
+    cut = Names.of(names)[part]
+    assert isinstance(cut, Names)
+    assert list(cut) == names[part]
+
+
+@given(lists, lists)
+def test_equal_names_are_equal(one: list[str], other: list[str]) -> None:
+    assert (Names.of(one) == Names.of(other)) == (one == other)
+    assert (Names.of(one) == other) == (one == other)
+    assert Names.of(one) == Names.of(one)
+    assert hash(Names.of(one)) == hash(Names.of(list(one)))
+
+
+def test_where_they_are_cut_matters() -> None:
+    assert Names.of(["ab", "c"]) != Names.of(["a", "bc"])
+    assert Names.of(["a", "b"]) != "ab"
+    assert Names.of([]) != ""
+
+
+def test_take_gives_those_at_rows() -> None:
+    names = Names.of(["a", "b", "c"])
+    assert names.take(np.array([2, 0, 0])) == ["c", "a", "a"]
+
+
+@pytest.mark.parametrize("row", [3, -4])
+def test_rows_beyond_the_end_are_refused(row: int) -> None:
+    with pytest.raises(IndexError, match="of 3"):
+        Names.of(["a", "b", "c"])[row]
+
+
+def test_names_are_not_packed_twice() -> None:
+    names = Names.of(["a"])
+    assert Names.of(names) is names
+
+
+@given(lists)
+def test_they_travel(names: list[str]) -> None:
+    assert pickle.loads(pickle.dumps(Names.of(names))) == names
+
+
+def test_a_pickle_is_about_as_large_as_the_names() -> None:
+    names = Names.of([f"sample_{i:08d}" for i in range(10_000)])
+    assert len(pickle.dumps(names)) < 10_000 * (15 + 8) + 1000
+
+
+def test_repr_shows_a_few() -> None:
+    assert repr(Names.of(["a", "b"])) == "Names(2: 'a', 'b')"
+    assert repr(Names.of(list("abcde"))) == "Names(5: 'a', 'b', 'c', ...)"
