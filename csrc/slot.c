@@ -1,11 +1,20 @@
 #include "slot.h"
 
+/* A failure says where nothing lies: a tensor's entry whose status was damaged does. */
+static int is_failure(const uint8_t *entry)
+{
+    unsigned rest = entry[1] | entry[2] | entry[3];
+    for (size_t i = 16; i < MS_ENTRY_BYTES; i++)
+        rest |= entry[i];
+    return entry[0] == MS_FAILURE && rest == 0;
+}
+
 int ms_resolve(const uint8_t *entry, size_t entry_bytes, const ms_shape_rule *rule, ms_slot *slot)
 {
     memset(slot, 0, sizeof *slot);
     if (entry_bytes < MS_ENTRY_BYTES)
         return -1;
-    if (entry[0] == MS_FAILURE) {
+    if (is_failure(entry)) {
         slot->status = MS_FAILURE;
         return 0;
     }

@@ -68,23 +68,26 @@ class Snapshot:
 
     def __init__(self, environment: "Environment", txn: Any) -> None:
         self.environment = environment
-        self._txn = txn
         self.id = txn.id()
         self._pages: dict[int, dict[int, int]] = {}
-        environment.snapshots.add(self)
+        self._held = [txn]  # until it ends
+        environment.reading[id(self._held)] = self._held
+        # Not __del__: there a weak reference still leads to the object, and another thread could take
+        # up a snapshot that is about to be closed.
+        weakref.finalize(self, _end, environment, self._held).atexit = False
 
     @property
     def alive(self) -> bool:
         """False in a forked child, and after the store was closed: the transaction is gone, and
         with it the protection.
         """
-        return self._txn is not None
+        return bool(self._held)
 
     def _transaction(self) -> Any:
-        if self._txn is None:
+        if not self._held:
             raise MerstoreError("this snapshot is closed: open the store again")
         self.environment.check_length()
-        return self._txn
+        return self._held[0]
 
     def get(self, database: bytes, key: bytes) -> bytes | None:
         with _guard, self.environment.errors:
@@ -182,17 +185,16 @@ class Snapshot:
         return self._pages[view]
 
     def close(self) -> None:
-        with _guard:
-            txn, self._txn = self._txn, None
-            if txn is not None:
-                txn.abort()
-                del txn
-                self.environment.shut_if_unused()
+        _end(self.environment, self._held)
 
-    def __del__(self) -> None:
-        if getattr(self, "_txn", None) is not None:
-            with contextlib.suppress(Exception):
-                self.close()
+
+def _end(environment: "Environment", held: list[Any]) -> None:
+    """End a snapshot's transaction, unless it has ended."""
+    with _guard:
+        if held:
+            held.pop().abort()
+            del environment.reading[id(held)]
+            environment.shut_if_unused()
 
 
 class _Errors:
@@ -226,7 +228,7 @@ class Environment:
         self.durability = durability
         self.users = 1
         self._inherited: Any = None  # what a child forked in the middle of a write must not touch
-        self.snapshots: weakref.WeakSet[Snapshot] = weakref.WeakSet()
+        self.reading: dict[int, list[Any]] = {}  # the transactions of snapshots
         self.holders: weakref.WeakSet[Any] = weakref.WeakSet()
         self.write_lock = threading.RLock()
         self.databases: dict[bytes, Any] = {}
@@ -594,6 +596,7 @@ class Environment:
                 self._end_write()
             try:
                 with _guard:
+                    self.handle().reader_check()  # killed readers would keep their pages for ever
                     self._make_room(expected_bytes)
                 yield self._begin_write()
             except lmdb.MapFullError as error:
@@ -648,7 +651,7 @@ class Environment:
 
     def _resize(self, size: int) -> None:
         self._let_go()
-        if any(snapshot.alive for snapshot in self.snapshots):
+        if self.reading:
             raise StoreBusy(
                 f"{self.path}: the map must grow; close the arrays and snapshots that are open on the store"
             )
@@ -676,8 +679,9 @@ class Environment:
     def shut(self) -> None:
         with _guard:
             self._let_go()
-            for snapshot in list(self.snapshots):
-                snapshot.close()
+            for held in self.reading.values():
+                held.pop().abort()
+            self.reading.clear()
             handle, self._handle = self._handle, None
             self.databases = {}
             if _open.get(self.key) is self:
@@ -693,7 +697,7 @@ class Environment:
             if self.users or not self.write_lock.acquire(blocking=False):
                 return
             try:
-                if self._txn is None and not any(s.alive for s in self.snapshots):
+                if self._txn is None and not self.reading:
                     self.shut()
             finally:
                 self.write_lock.release()
@@ -723,8 +727,9 @@ class Environment:
         """In the child: transactions first (letting go of them does nothing here), then the
         environment; the order protects the parent.
         """
-        for snapshot in list(self.snapshots):
-            snapshot._txn = None
+        for held in self.reading.values():
+            held.clear()
+        self.reading.clear()
         self._latest = None
         self.run = None
         for holder in list(self.holders):
@@ -827,7 +832,7 @@ def alone(environment: Environment) -> Iterator[None]:
         if environment.users == 1:  # refused, the others keep their snapshots
             environment._let_go()
         environment.check_length()
-        if environment.users > 1 or any(snapshot.alive for snapshot in environment.snapshots):
+        if environment.users > 1 or environment.reading:
             raise StoreBusy(
                 f"{environment.path} is in use in this process: close its other stores and let go of its arrays"
             )

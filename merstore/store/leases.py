@@ -47,7 +47,10 @@ class Owner:
     ) -> Claim:
         """Claim names for ``seconds``, in one transaction; leases of ours are renewed. A failure
         record counts as done unless its kind is in ``retry`` (``"all"``: any).
+
+        Raises ReadOnlyStore where the view's store is open for reading.
         """
+        view.store._writable()
         env = view.store.environment
         prefix = view.record.prefix
         retry = set(retry)

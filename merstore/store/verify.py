@@ -111,6 +111,7 @@ class _View:
         }
         self.dead = dict(snapshot.scan(b"meta", f"dead/{number:08x}/".encode()))
         self.found: list[Problem] = []
+        self.damaged = 0  # index entries that say neither what they count for nor where it lies
 
     def add(self, key: bytes, kind: str, message: str) -> None:
         self.found.append(Problem(self.path, key.decode(errors="replace"), kind, message))
@@ -119,7 +120,7 @@ class _View:
         if fingerprint(self.record.spec) != self.record.fingerprint:
             self.add(b"", "record", "the spec is not the one that the fingerprint was taken of")
         tensors: list[tuple[int, int, bytes, bytes]] = []
-        failures = nbytes = damaged = 0
+        failures = nbytes = 0
         for key, value in self.snapshot.scan(b"index", self.record.prefix):
             entry = unpack(value)
             if entry is not None:
@@ -128,7 +129,7 @@ class _View:
             elif unpack_failure("", value) is not None:
                 failures += 1
             else:
-                damaged += 1
+                self.damaged += 1
                 self.add(
                     key,
                     "index",
@@ -142,7 +143,7 @@ class _View:
         counted = (len(tensors), failures, nbytes, len(self.blocks))
         record = self.record
         claimed = (record.entries, record.failures, record.nbytes, record.blocks)
-        if counted != claimed and not damaged:
+        if counted != claimed and not self.damaged:
             self.add(
                 b"",
                 "counter",
@@ -187,7 +188,7 @@ class _View:
                 self.unread(key, entry, page, f"block {number}: {content}")
             else:
                 self.entry(key, entry, *content)
-        if len(self.found) == before and not isinstance(content, str):
+        if len(self.found) == before and not self.damaged and not isinstance(content, str):
             self.count_dead(number, entries, content[1])
 
     def content(self, number: int, page: int) -> "tuple[memoryview, set[_Record]] | str":
