@@ -29,7 +29,11 @@ DISK_GB = 12
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("cases", nargs="*", help=f"some of {', '.join(CASES)}; all by default, and only then are results kept")
+    parser.add_argument(
+        "cases",
+        nargs="*",
+        help=f"some of {', '.join(CASES)}; all by default, and only then are results kept",
+    )
     parser.add_argument("--readme", action="store_true", help="put the table into README.md")
     arguments = parser.parse_args()
     unknown = [case for case in arguments.cases if case not in CASES]
@@ -43,7 +47,9 @@ def main() -> None:
     try:
         free = shutil.disk_usage(folder).free
         if free < DISK_GB * 1e9:
-            parser.error(f"{folder} has {free / 1e9:.0f} GB free and {DISK_GB} are needed: set MERSTORE_BENCH_DIR")
+            parser.error(
+                f"{folder} has {free / 1e9:.0f} GB free and {DISK_GB} are needed: set MERSTORE_BENCH_DIR"
+            )
         described = machine.describe(folder)
         part = None
         for case in arguments.cases or CASES:
@@ -57,13 +63,21 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
     seconds = time.perf_counter() - started
     short = [figure for figure in figures if figure.passed is False]
-    print(f"{len(figures)} figures in {seconds:.0f} s; {len(short)} of {sum(f.bar is not None for f in figures)} bars not reached")
+    print(
+        f"{len(figures)} figures in {seconds:.0f} s; {len(short)} of {sum(f.bar is not None for f in figures)} bars not reached"
+    )
     if arguments.cases:
         return
     RESULTS.mkdir(exist_ok=True)
     name = machine.name(described)
-    data = {"machine": described, "seconds": round(seconds), "figures": [_json(figure) for figure in figures]}
-    (RESULTS / f"{name}.json").write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    data = {
+        "machine": described,
+        "seconds": round(seconds),
+        "figures": [_json(figure) for figure in figures],
+    }
+    (RESULTS / f"{name}.json").write_text(
+        json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     table = _heading(described) + "\n" + markdown(figures)
     (RESULTS / f"{name}.md").write_text(table, encoding="utf-8")
     print(f"written to benchmarks/results/{name}.json and .md")
@@ -75,7 +89,10 @@ def main() -> None:
 
 
 def _json(figure: Figure) -> dict[str, object]:
-    fields = {key: round(value, 4) if isinstance(value, float) else value for key, value in asdict(figure).items()}
+    fields = {
+        key: round(value, 4) if isinstance(value, float) else value
+        for key, value in asdict(figure).items()
+    }
     return {**fields, "passed": figure.passed}
 
 

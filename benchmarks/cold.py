@@ -29,7 +29,9 @@ def run(folder: Path, nbytes: int = GIB) -> Iterator[Figure]:
     del array
     data, flat = work / "s.mer" / "data.mdb", work / "flat.bin"
     keys = names(count)
-    rows = np.stack([np.random.default_rng(n).permutation(count)[: BATCHES * BATCH] for n in range(ROUNDS)])
+    rows = np.stack(
+        [np.random.default_rng(n).permutation(count)[: BATCHES * BATCH] for n in range(ROUNDS)]
+    )
     rows = rows.reshape(ROUNDS, BATCHES, BATCH)
     moved = BATCHES * BATCH * FRAMES.nbytes
     out = np.zeros((BATCH, *FRAMES.shape), np.float32)
@@ -68,6 +70,14 @@ def run(folder: Path, nbytes: int = GIB) -> Iterator[Figure]:
 
     seconds = interleave({"gather": gather, "sequential": sequential, "memmap": memmap}, ROUNDS)
     what = f"{FRAMES.label} selection.gather(rows)"
-    yield ratio(PART, what, "sequential read of the file", seconds["gather"], seconds["sequential"], moved, BAR)
+    yield ratio(
+        PART,
+        what,
+        "sequential read of the file",
+        seconds["gather"],
+        seconds["sequential"],
+        moved,
+        BAR,
+    )
     yield ratio(PART, what, "np.memmap (page faults)", seconds["gather"], seconds["memmap"], moved)
     shutil.rmtree(work)

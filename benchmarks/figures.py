@@ -50,12 +50,28 @@ def ratio(
     ratios = theirs / ours
     low, value, high = np.percentile(ratios, (25, 50, 75))
     rates = [f"{nbytes / np.median(seconds) / 1e9:.2f} GB/s" for seconds in (ours, theirs)]
-    return Figure(part, what, float(value), "x", against, bar, False, float(low), float(high), len(ratios), *rates)
+    return Figure(
+        part,
+        what,
+        float(value),
+        "x",
+        against,
+        bar,
+        False,
+        float(low),
+        float(high),
+        len(ratios),
+        *rates,
+    )
 
 
-def milliseconds(part: str, what: str, seconds: Sequence[float], bar: float | None = None) -> Figure:
+def milliseconds(
+    part: str, what: str, seconds: Sequence[float], bar: float | None = None
+) -> Figure:
     low, value, high = (float(v) for v in np.percentile(seconds, (25, 50, 75)) * 1e3)
-    return Figure(part, what, value, "ms", bar=bar, at_most=True, low=low, high=high, rounds=len(seconds))
+    return Figure(
+        part, what, value, "ms", bar=bar, at_most=True, low=low, high=high, rounds=len(seconds)
+    )
 
 
 def markdown(figures: Iterable[Figure]) -> str:
@@ -65,7 +81,13 @@ def markdown(figures: Iterable[Figure]) -> str:
     for figure in figures:
         if figure.part != part:
             part = figure.part
-            lines += ["", f"**{part}**", "", "| | against | measured | bar | | ours | theirs |", "|---|---|---:|---:|---|---:|---:|"]
+            lines += [
+                "",
+                f"**{part}**",
+                "",
+                "| | against | measured | bar | | ours | theirs |",
+                "|---|---|---:|---:|---|---:|---:|",
+            ]
         lines.append(
             f"| {figure.what} | {figure.against} | {_value(figure)} | {_bar(figure)} | {_verdict(figure)} "
             f"| {figure.ours} | {figure.theirs} |"
@@ -76,7 +98,13 @@ def markdown(figures: Iterable[Figure]) -> str:
 def line(figure: Figure) -> str:
     """One figure, for the terminal."""
     against = f" / {figure.against}" if figure.against else ""
-    rates = f"  ({figure.ours} / {figure.theirs})" if figure.theirs else f"  ({figure.ours})" if figure.ours else ""
+    rates = (
+        f"  ({figure.ours} / {figure.theirs})"
+        if figure.theirs
+        else f"  ({figure.ours})"
+        if figure.ours
+        else ""
+    )
     bar = f"  bar {_bar(figure)} {_verdict(figure)}" if figure.bar is not None else ""
     return f"  {figure.what}{against}: {_value(figure)}{bar}{rates}"
 

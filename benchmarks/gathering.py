@@ -12,7 +12,20 @@ import torch
 import merstore
 from merstore.store.view import View
 
-from .data import FRAMES, GIB, RAGGED, VECTORS, Shape, create, names, values, write_flat, write_lmdb, write_npy, write_store
+from .data import (
+    FRAMES,
+    GIB,
+    RAGGED,
+    VECTORS,
+    Shape,
+    create,
+    names,
+    values,
+    write_flat,
+    write_lmdb,
+    write_npy,
+    write_store,
+)
 from .figures import Figure, ratio
 from .measure import Method, interleave
 
@@ -67,9 +80,7 @@ def _fixed(folder: Path, shape: Shape, nbytes: int) -> Iterator[Figure]:
     in_huge_pages = torch.from_numpy(array)  # NumPy asks the system for 2 MiB pages, torch does not
     in_memory = torch.empty(array.shape).copy_(in_huge_pages)
 
-    def timed(
-        read: Callable[[Batch], object], prepare: Callable[[int], Iterable[Batch]]
-    ) -> Method:
+    def timed(read: Callable[[Batch], object], prepare: Callable[[int], Iterable[Batch]]) -> Method:
         def method(number: int) -> Iterator[None]:
             first, *others = prepare(number)
             read(first)
@@ -134,12 +145,16 @@ def _fixed(folder: Path, shape: Shape, nbytes: int) -> Iterator[Figure]:
     for what in ours:
         for against in theirs if what != AT_FIRST else [IN_MEMORY]:
             bar = BARS[shape] if "RAM" in against and what != AT_FIRST else None
-            yield ratio(PART, f"{shape.label} {what}", against, seconds[what], seconds[against], moved, bar)
+            yield ratio(
+                PART, f"{shape.label} {what}", against, seconds[what], seconds[against], moved, bar
+            )
     env.close()
     store.close()
 
 
-def _check(methods: dict[str, Method], out: torch.Tensor, expected: torch.Tensor, of_files: torch.Tensor) -> None:
+def _check(
+    methods: dict[str, Method], out: torch.Tensor, expected: torch.Tensor, of_files: torch.Tensor
+) -> None:
     """Everybody reads the same values."""
     for name, method in methods.items():
         out.fill_(-1)
@@ -149,7 +164,11 @@ def _check(methods: dict[str, Method], out: torch.Tensor, expected: torch.Tensor
 
 
 def _touch_all(
-    view: View, selection: merstore.Selection, mapped: np.ndarray, env: lmdb.Environment, keys: list[str]
+    view: View,
+    selection: merstore.Selection,
+    mapped: np.ndarray,
+    env: lmdb.Environment,
+    keys: list[str],
 ) -> None:
     """Read everything once, each through its own mapping: nothing is met for the first time later."""
     for start in range(0, len(keys), 4096):
@@ -212,7 +231,14 @@ def _ragged(folder: Path, nbytes: int) -> Iterator[Figure]:
         )
         part = f"Ragged, warm, batch of {RAGGED_BATCH}, one thread"
         moved = int(totals.mean()) * row
-        yield ratio(part, f"{RAGGED.label} selection.gather", "memcpy of as many bytes", seconds["gather"], seconds["copy"], moved)
+        yield ratio(
+            part,
+            f"{RAGGED.label} selection.gather",
+            "memcpy of as many bytes",
+            seconds["gather"],
+            seconds["copy"],
+            moved,
+        )
         yield ratio(
             part, f"{RAGGED.label} selection.padded", "memcpy and memset of as many", seconds["pad"], seconds["copy and zero"],
             padded_out.nbytes,

@@ -20,7 +20,11 @@ print(time.perf_counter() - started, "torch" in sys.modules)
 def run(folder: Path) -> Iterator[Figure]:
     seconds = []
     for _ in range(ROUNDS):
-        out = subprocess.run([sys.executable, "-c", CODE], check=True, capture_output=True, text=True).stdout.split()
+        out = subprocess.run(
+            [sys.executable, "-c", CODE], check=True, capture_output=True, text=True
+        ).stdout.split()
         assert out[1] == "False", "import merstore loads torch"
         seconds.append(float(out[0]))
-    yield milliseconds(PART, "`import merstore` (NumPy and py-lmdb included, no torch)", seconds, bar=150)
+    yield milliseconds(
+        PART, "`import merstore` (NumPy and py-lmdb included, no torch)", seconds, bar=150
+    )

@@ -35,7 +35,9 @@ def describe(folder: Path) -> dict[str, Any]:
 
 def name(machine: dict[str, Any]) -> str:
     """A file name for the machine: its processor and cores."""
-    return f"{re.sub(r'[^a-z0-9]+', '-', machine['cpu'].lower()).strip('-')}-{machine['cores']}-cores"
+    return (
+        f"{re.sub(r'[^a-z0-9]+', '-', machine['cpu'].lower()).strip('-')}-{machine['cores']}-cores"
+    )
 
 
 def _field(path: str, key: str) -> str | None:

@@ -64,7 +64,9 @@ def resident(path: Path) -> np.ndarray:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pages:
         view = np.frombuffer(pages, np.uint8)
         failed = libc.mincore(
-            ctypes.c_void_p(view.ctypes.data), ctypes.c_size_t(size), ctypes.c_void_p(present.ctypes.data)
+            ctypes.c_void_p(view.ctypes.data),
+            ctypes.c_size_t(size),
+            ctypes.c_void_p(present.ctypes.data),
         )
         del view
     if failed:
@@ -82,7 +84,9 @@ def drop(path: Path) -> None:
             Path("/proc/sys/vm/drop_caches").write_text("1\n")
     left = resident(path).mean()
     if left > 0.001:
-        raise RuntimeError(f"{left:.1%} of {path.name} stays in the page cache (a file system in memory?)")
+        raise RuntimeError(
+            f"{left:.1%} of {path.name} stays in the page cache (a file system in memory?)"
+        )
 
 
 def faults() -> tuple[int, int]:

@@ -25,7 +25,15 @@ def run(folder: Path, nbytes: int = NBYTES) -> Iterator[Figure]:
         write_npy(work / shape.view, array)
         path = work / "s.mer"
         with merstore.open(path, "a") as store:
-            import_tree(store, discover(work / "bench", "npy", dataset="bench", pattern="{modality}/{sampling}/{sample}.npy"))
+            import_tree(
+                store,
+                discover(
+                    work / "bench",
+                    "npy",
+                    dataset="bench",
+                    pattern="{modality}/{sampling}/{sample}.npy",
+                ),
+            )
         yield _figure(shape, "import", path, array.nbytes)
         with merstore.open(path, "a") as store:
             store.compact()

@@ -77,10 +77,29 @@ def _shape(folder: Path, shape: Shape, nbytes: int) -> Iterator[Figure]:
             assert report.imported == len(array)
         shutil.rmtree(path)
 
-    theirs: dict[str, Method] = {"plain file, fsync": plain_file, "np.load of each, plain file, fsync": npy_to_plain_file}
+    theirs: dict[str, Method] = {
+        "plain file, fsync": plain_file,
+        "np.load of each, plain file, fsync": npy_to_plain_file,
+    }
     seconds = interleave({"update": update, "import": bulk_import, **theirs}, ROUNDS)
     plain = "plain file, fsync"
-    yield ratio(PART, f"{shape.label} view.update", plain, seconds["update"], seconds[plain], array.nbytes, BAR)
+    yield ratio(
+        PART,
+        f"{shape.label} view.update",
+        plain,
+        seconds["update"],
+        seconds[plain],
+        array.nbytes,
+        BAR,
+    )
     for against in theirs:
         bar = BAR if against == plain else None
-        yield ratio(PART, f"{shape.label} import of `.npy`", against, seconds["import"], seconds[against], array.nbytes, bar)
+        yield ratio(
+            PART,
+            f"{shape.label} import of `.npy`",
+            against,
+            seconds["import"],
+            seconds[against],
+            array.nbytes,
+            bar,
+        )

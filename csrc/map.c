@@ -59,6 +59,15 @@ int64_t ms_map_size(const ms_map *map)
     return fstat(map->fd, &status) == 0 ? (int64_t)status.st_size : -1;
 }
 
+void ms_map_write_back(const ms_map *map)
+{
+#ifdef SYNC_FILE_RANGE_WRITE
+    (void)sync_file_range(map->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+#else
+    (void)map;
+#endif
+}
+
 int ms_resident(const ms_map *map, const ms_slot *slots, size_t count)
 {
     size_t page = page_bytes();

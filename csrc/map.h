@@ -21,6 +21,9 @@ void ms_map_close(ms_map *map);
 /* The file's length now, or -1. What lies beyond it must not be touched. */
 int64_t ms_map_size(const ms_map *map);
 
+/* Let the kernel begin to write out what of the file is dirty, without waiting: a sync that follows has less left to do. */
+void ms_map_write_back(const ms_map *map);
+
 /* What earlier batches told about the pages being in memory. Zero it at first. */
 typedef struct {
     long faults;       /* of the calling thread, when last looked */

@@ -44,3 +44,21 @@ int ms_resolve(const uint8_t *entry, size_t entry_bytes, const ms_shape_rule *ru
     slot->flags = entry[3];
     return 0;
 }
+
+void ms_write_entry(uint8_t *entry, const ms_record *record, uint64_t block, uint64_t page, uint32_t run, int64_t time)
+{
+    memset(entry, 0, MS_ENTRY_BYTES);
+    entry[0] = MS_TENSOR;
+    entry[1] = record->dtype;
+    entry[2] = record->ndim;
+    entry[3] = record->flags;
+    ms_store32(entry + 4, run);
+    ms_store64(entry + 8, (uint64_t)time);
+    ms_store64(entry + 16, record->checksum);
+    ms_store64(entry + 24, block);
+    ms_store64(entry + 32, page);
+    ms_store32(entry + 40, record->offset);
+    ms_store32(entry + 44, record->bytes);
+    for (size_t i = 0; i < record->ndim; i++)
+        ms_store32(entry + 48 + 4 * i, record->shape[i]);
+}

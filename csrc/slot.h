@@ -2,6 +2,7 @@
 #ifndef MERSTORE_SLOT_H
 #define MERSTORE_SLOT_H
 
+#include "block.h"
 #include "format.h"
 
 #define MS_UNRESOLVED 0
@@ -28,5 +29,8 @@ typedef struct {
 
 /* Resolve an index entry. Returns 0, or -1 where its fields contradict each other, the file or the view. */
 int ms_resolve(const uint8_t *entry, size_t entry_bytes, const ms_shape_rule *rule, ms_slot *slot);
+
+/* Write the index entry, MS_ENTRY_BYTES, of a tensor whose record stands in block number `block`, which begins on `page`. */
+void ms_write_entry(uint8_t *entry, const ms_record *record, uint64_t block, uint64_t page, uint32_t run, int64_t time);
 
 #endif

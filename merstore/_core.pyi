@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, TypedDict, final
 
 import numpy as np
@@ -53,6 +53,7 @@ class Map:
     @property
     def reserved(self) -> int: ...
     def size(self) -> int: ...
+    def write_back(self) -> None: ...
     def payload(self, offset: int, nbytes: int, owner: object) -> Buffer: ...
 
 @final
@@ -122,6 +123,13 @@ class BlockBuilder:
     def used(self) -> int: ...
     @property
     def payload_bytes(self) -> int: ...
+    @property
+    def live(self) -> int: ...
+    @property
+    def live_bytes(self) -> int: ...
+    @property
+    def block(self) -> int: ...
+    page: int
     def __len__(self) -> int: ...
     if sys.version_info >= (3, 12):
         def __buffer__(self, flags: int, /) -> memoryview: ...
@@ -135,11 +143,40 @@ class BlockBuilder:
         flags: int,
         checksum: int,
         data: _Buffer,
+        time: int,
+        run: int,
     ) -> int: ...
+    def put(
+        self,
+        pairs: Iterator[Any],
+        end: object,
+        operations: dict[bytes, Any],
+        block: int,
+        dtype: np.dtype[Any],
+        code: int,
+        shape: tuple[int, ...],
+        rows: int,
+        digest: Callable[[Any], int],
+        deadline: float,
+    ) -> Any: ...
     def seal(
         self, view: int, block: int, run: int, time: int, digest: Callable[[memoryview], int]
     ) -> int: ...
 
+class Section:
+    def __init__(
+        self,
+        lock: Any,
+        begin: Callable[[], Any],
+        done: Callable[[BaseException | None], object],
+        end: Callable[[], object],
+    ) -> None: ...
+    def __enter__(self) -> Any: ...
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None: ...
+
+def index_entries(
+    prefix: bytes, operations: list[tuple[bytes, Any]], builders: list[BlockBuilder]
+) -> list[tuple[bytes, bytes]]: ...
 def read_block(data: _Buffer) -> tuple[_Header, list[_Record]] | None: ...
 def any_negative(rows: _Rows) -> bool: ...
 def scan(data: _Buffer, dtype: int, rows: int, columns: int) -> int: ...

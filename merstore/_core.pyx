@@ -5,13 +5,20 @@ from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_SIMPLE, PyBUF_WRITABLE,
     PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer,
 )
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_CheckExact
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, timespec
 from libc.errno cimport errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
 
 import os
+
+from numpy import ndarray
+
+cdef extern from "Python.h":
+    bint PyUnicode_IS_ASCII(object)
 
 cdef extern from "format.h":
     enum:
@@ -59,6 +66,7 @@ cdef extern from "slot.h":
         uint64_t page_bytes, file_bytes, row_elements
         int ragged
     int ms_resolve(const uint8_t *, size_t, const ms_shape_rule *, ms_slot *) nogil
+    void ms_write_entry(uint8_t *, const ms_record *, uint64_t, uint64_t, uint32_t, int64_t) nogil
 
 cdef extern from "map.h":
     ctypedef struct ms_map:
@@ -70,6 +78,7 @@ cdef extern from "map.h":
     int ms_map_open(ms_map *, const char *, size_t) nogil
     void ms_map_close(ms_map *) nogil
     int64_t ms_map_size(const ms_map *) nogil
+    void ms_map_write_back(const ms_map *) nogil
     void ms_willneed(const ms_map *, const ms_slot *, size_t) nogil
     bint ms_looks_cold(const ms_map *, const ms_slot *, size_t, ms_warmth *) nogil
 
@@ -97,6 +106,10 @@ UNRESOLVED = MS_UNRESOLVED
 TENSOR = MS_TENSOR
 FAILURE = MS_FAILURE
 MISSING = MS_MISSING
+
+# Work on fewer bytes keeps the interpreter lock: to hand it over takes longer.
+cdef enum:
+    GIL_BYTES = 1 << 16
 
 # ms_gather_status
 GATHERED = 0
@@ -133,6 +146,11 @@ cdef class Map:
     def size(self):
         """The file's length now; -1 where it cannot be told."""
         return ms_map_size(&self.map)
+
+    def write_back(self):
+        """Let the system begin to write out what of the file is dirty. Returns at once."""
+        with nogil:
+            ms_map_write_back(&self.map)
 
     def payload(self, uint64_t offset, size_t nbytes, owner):
         """A read-only buffer over the map that keeps ``owner`` alive; a copy where nothing is mapped."""
@@ -357,17 +375,29 @@ cdef class Picked:
         return status, bad, error
 
 
+cdef struct Added:
+    ms_record record    # without its name
+    int64_t time
+    uint32_t run
+
+
 cdef class BlockBuilder:
     """One block in the making: payloads behind room for the largest header, which is written in front of them at the end."""
 
     cdef uint8_t *memory
     cdef uint8_t *table
+    cdef Added *added
+    cdef size_t added_capacity
     cdef readonly size_t capacity
     cdef readonly size_t used             # payload bytes so far, gaps included
     cdef readonly size_t payload_bytes    # without gaps
+    cdef readonly size_t live             # entries that `entry` was asked for
+    cdef readonly size_t live_bytes       # and their payload
     cdef size_t table_used, table_capacity, header_room, value_bytes
-    cdef uint32_t count
+    cdef uint32_t count, run
+    cdef readonly uint64_t block
     cdef uint8_t *value
+    cdef public uint64_t page             # where LMDB has put the sealed block
 
     def __cinit__(self, size_t capacity, size_t table_capacity):
         self.capacity = capacity
@@ -382,12 +412,14 @@ cdef class BlockBuilder:
     def __dealloc__(self):
         free(self.memory)
         free(self.table)
+        free(self.added)
 
     def __len__(self):
         return self.count
 
     def reset(self):
         self.used = self.payload_bytes = self.table_used = self.value_bytes = 0
+        self.live = self.live_bytes = 0
         self.count = 0
 
     def fits(self, size_t nbytes, size_t ndim, size_t name_bytes):
@@ -398,21 +430,69 @@ cdef class BlockBuilder:
     cdef size_t aligned(self):
         return (self.used + MS_ALIGN - 1) // MS_ALIGN * MS_ALIGN
 
-    def add(self, bytes name, uint8_t dtype, tuple shape, uint8_t flags, uint64_t checksum, data):
-        """Copy one payload in. The caller has asked ``fits``. Returns its offset from the end of the header."""
-        cdef ms_record record
+    def add(self, bytes name, uint8_t dtype, tuple shape, uint8_t flags, uint64_t checksum, data, int64_t time,
+            uint32_t run):
+        """Copy one payload in. The caller has asked ``fits``. Returns the entry's place in the block, for ``entry``.
+
+        ``run`` is who wrote it; 0 for the run that the block is sealed with.
+        """
         cdef Py_buffer buffer
-        cdef size_t i, at = self.aligned()
         PyObject_GetBuffer(data, &buffer, PyBUF_C_CONTIGUOUS)
         try:
-            if at + <size_t>buffer.len > self.capacity:
-                raise ValueError("the entry does not fit this block")
-            memset(self.memory + self.header_room + self.used, 0, at - self.used)
-            with nogil:
-                memcpy(self.memory + self.header_room + at, buffer.buf, buffer.len)
-            record.bytes = <uint32_t>buffer.len
+            return self.append(name, dtype, shape, flags, checksum, &buffer, time, run)
         finally:
             PyBuffer_Release(&buffer)
+
+    def put(self, pairs, end, dict operations, uint64_t block, dtype, uint8_t code, tuple shape, size_t rows, digest, double deadline):
+        """``add`` plain pairs of the iterator ``pairs``, one by one, up to the first that is not, or finds no room, or comes after
+        ``deadline`` (of time.monotonic): that one is returned, or ``end``.
+
+        Plain is a name of ASCII letters, digits and ``._+-``, with an ndarray of just this dtype (whose code is ``code``) and shape, in
+        C order, finite and without a row of zeros. What is added is noted in ``operations`` as ``index_entries`` wants it, for the
+        block at position ``block``.
+        """
+        cdef Py_buffer buffer
+        cdef Py_ssize_t length = 0
+        cdef const char *text
+        cdef bytes key
+        cdef double moment
+        for pair in pairs:
+            moment = clock(CLOCK_MONOTONIC)
+            if moment >= deadline or type(pair) is not tuple or len(<tuple>pair) != 2:
+                return pair
+            name, array = <tuple>pair
+            if (type(array) is not ndarray or array.dtype is not dtype or array.shape != shape
+                    or not PyUnicode_CheckExact(name) or not PyUnicode_IS_ASCII(name) or not array.flags.c_contiguous):
+                return pair
+            text = PyUnicode_AsUTF8AndSize(name, &length)
+            if not is_plain(text, length):
+                return pair
+            PyObject_GetBuffer(array, &buffer, PyBUF_C_CONTIGUOUS)
+            try:
+                if (not self.fits(buffer.len, len(shape), length)
+                        or scan_buffer(&buffer, code, rows, buffer.len // ms_itemsize(code) // rows)):
+                    return pair
+                key = PyBytes_FromStringAndSize(text, length)
+                operations[key] = block << 32 | self.append(
+                    key, code, shape, 0, digest(array), &buffer, <int64_t>(1e6 * clock(CLOCK_REALTIME)), 0)
+            finally:
+                PyBuffer_Release(&buffer)
+        return end
+
+    cdef uint32_t append(self, bytes name, uint8_t dtype, tuple shape, uint8_t flags, uint64_t checksum, const Py_buffer *data,
+                         int64_t time, uint32_t run) except? 0xffffffff:
+        cdef ms_record record
+        cdef size_t i, at = self.aligned()
+        cdef uint8_t *to = self.memory + self.header_room + at
+        if at + <size_t>data.len > self.capacity:
+            raise ValueError("the entry does not fit this block")
+        memset(self.memory + self.header_room + self.used, 0, at - self.used)
+        if data.len < GIL_BYTES:
+            memcpy(to, data.buf, data.len)
+        else:
+            with nogil:
+                memcpy(to, data.buf, data.len)
+        record.bytes = <uint32_t>data.len
         record.checksum = checksum
         record.offset = <uint32_t>at       # becomes the offset in the block when the header's size is known
         record.dtype = dtype
@@ -422,11 +502,26 @@ cdef class BlockBuilder:
         record.name = <const uint8_t *>PyBytes_AS_STRING(name)
         for i in range(record.ndim):
             record.shape[i] = shape[i]
+        self.make_room()
+        self.added[self.count].record = record
+        self.added[self.count].time = time
+        self.added[self.count].run = run
         self.table_used += ms_write_record(self.table + self.table_used, &record)
         self.used = at + record.bytes
         self.payload_bytes += record.bytes
         self.count += 1
-        return at
+        return self.count - 1
+
+    cdef int make_room(self) except -1:
+        if self.count < self.added_capacity:
+            return 0
+        cdef size_t capacity = 2 * self.added_capacity + 16
+        cdef Added *moved = <Added *>realloc(self.added, capacity * sizeof(Added))
+        if moved == NULL:
+            raise MemoryError
+        self.added = moved
+        self.added_capacity = capacity
+        return 0
 
     def seal(self, uint32_t view, uint64_t block, uint32_t run, int64_t time, digest):
         """Write the header. Returns its size; the whole value is then this object's buffer. ``digest`` is XXH3-64 over a buffer."""
@@ -450,12 +545,82 @@ cdef class BlockBuilder:
             ms_store32(record + 8, ms_load32(record + 8) + <uint32_t>header_bytes)
         ms_write_block(self.value, &header)
         ms_store64(self.value + 56, digest(memoryview(self)[:MS_BLOCK_FIXED + self.table_used]))
+        self.block, self.run = block, run
         return header_bytes
+
+    cdef bytes entry(self, uint32_t i):
+        """The index entry of the i-th payload of a block that is sealed and has its ``page``."""
+        if i >= self.count or self.value_bytes == 0:
+            raise IndexError(i)
+        cdef bytes entry = PyBytes_FromStringAndSize(NULL, MS_ENTRY_BYTES)
+        cdef Added *added = self.added + i
+        cdef ms_record record = added.record
+        record.offset += <uint32_t>(self.value_bytes - self.used)
+        ms_write_entry(<uint8_t *>PyBytes_AS_STRING(entry), &record, self.block, self.page,
+                       added.run if added.run else self.run, added.time)
+        self.live += 1
+        self.live_bytes += record.bytes
+        return entry
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         if self.value_bytes == 0:
             raise BufferError("the block is not sealed")
         PyBuffer_FillInfo(buffer, self, self.value, self.value_bytes, 1, flags)
+
+
+cdef class Section:
+    """A ``with`` block that is left whatever happens, with ``lock`` held in it.
+
+    Python looks for Ctrl-C on its way into a Python function, so that it may never begin an ``__exit__`` that is one (bpo-29988). This is
+    none. ``begin()`` gives what the block is about; ``done(error or None)`` follows the block, and ``end()`` both, or a ``begin`` that failed.
+    """
+
+    cdef object lock, begin, done, end
+
+    def __init__(self, lock, begin, done, end):
+        self.lock, self.begin, self.done, self.end = lock, begin, done, end
+
+    def __enter__(self):
+        self.lock.acquire()
+        try:
+            return self.begin()
+        except BaseException:
+            self.leave()
+            raise
+
+    def __exit__(self, kind, error, trace):
+        try:
+            self.done(error)
+        finally:
+            self.leave()
+
+    cdef leave(self):
+        interrupt = None
+        try:
+            while True:
+                try:
+                    self.end()
+                    break
+                except KeyboardInterrupt as again:  # once more, now that it is known
+                    interrupt = again
+        finally:
+            self.lock.release()
+        if interrupt is not None:
+            raise interrupt
+
+
+def index_entries(bytes prefix, list operations, list builders):
+    """``(prefix + key, index entry)`` for each ``(key, put)`` of ``operations`` whose put is an int: from bit 32 up which of the
+    ``builders`` its payload is in, below that its place there. Other operations are left out."""
+    cdef BlockBuilder builder
+    cdef uint64_t put
+    result = []
+    for key, operation in operations:
+        if type(operation) is int:
+            put = operation
+            builder = builders[put >> 32]
+            result.append((prefix + key, builder.entry(<uint32_t>put)))
+    return result
 
 
 def read_block(data):
@@ -500,15 +665,40 @@ def any_negative(const int64_t[::1] rows):
     return False
 
 
+cdef double clock(int which) noexcept nogil:
+    cdef timespec now
+    clock_gettime(which, &now)
+    return now.tv_sec + 1e-9 * now.tv_nsec
+
+
+cdef bint is_plain(const char *text, Py_ssize_t length) noexcept nogil:
+    """What store/keys.py need not look at any closer."""
+    cdef Py_ssize_t i
+    cdef char c
+    if not 0 < length <= 400:
+        return False
+    for i in range(length):
+        c = text[i]
+        if not (c'a' <= c <= c'z' or c'A' <= c <= c'Z' or c'0' <= c <= c'9' or c == c'_' or c == c'-' or c == c'.' or c == c'+'):
+            return False
+    return True
+
+
+cdef unsigned scan_buffer(const Py_buffer *buffer, uint32_t dtype, size_t rows, size_t columns) noexcept:
+    cdef unsigned flags
+    if buffer.len < GIL_BYTES:
+        return ms_scan(<const uint8_t *>buffer.buf, dtype, rows, columns)
+    with nogil:
+        flags = ms_scan(<const uint8_t *>buffer.buf, dtype, rows, columns)
+    return flags
+
+
 def scan(data, uint32_t dtype, size_t rows, size_t columns):
     """Flags (NONFINITE, ZERO_ROW) of a contiguous buffer of ``rows`` times ``columns`` elements."""
     cdef Py_buffer buffer
-    cdef unsigned flags
     PyObject_GetBuffer(data, &buffer, PyBUF_C_CONTIGUOUS)
     try:
-        with nogil:
-            flags = ms_scan(<const uint8_t *>buffer.buf, dtype, rows, columns)
-        return flags
+        return scan_buffer(&buffer, dtype, rows, columns)
     finally:
         PyBuffer_Release(&buffer)
 

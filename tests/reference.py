@@ -43,7 +43,7 @@ CODES = {
 ENTRY = struct.Struct("<BBBBIqQQQII6I")
 HEADER = struct.Struct("<8sIIIIQQIIqQ")
 RECORD = struct.Struct("<QIBBHB3s")
-NAMES_NO_VIEW_PATH = re.compile(r"[^/@]+/[^/@]+(@[^/@]+)?/[^/@]+")
+VIEW_PATH = re.compile(r"[^/@]+/[^/@]+(@[^/@]+)?/[^/@]+")
 SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
@@ -319,6 +319,19 @@ class Reference:
             used = {int.from_bytes(key[:4]) for key, _ in self.items(database)}
             assert used <= set(numbers), f"{database} holds a view that is not there"
 
+        for run in runs.values():
+            assert run.keys() >= {"tool", "host", "pid", "command", "started"}
+        for _, value in self.items("leases"):
+            lease = json.loads(value)
+            assert lease.keys() >= {
+                "owner",
+                "host",
+                "boot",
+                "pid",
+                "started",
+                "seconds",
+                "deadline",
+            }
         dead_on_file = {key: value for key, value in meta.items() if key.startswith("dead/")}
         dead_by_count: dict[str, bytes] = {}
         for path, view in views.items():
@@ -333,9 +346,10 @@ class Reference:
         assert int(meta["created"]) > 0
         assert meta["canary"] == b"MERCANRY" + bytes(4072)
         assert meta.get("durability") in (None, b"fast")
+        assert self.page_size == 4096
 
     def _check_view(self, path: str, view: dict[str, Any]) -> None:
-        assert NAMES_NO_VIEW_PATH.fullmatch(path)
+        assert VIEW_PATH.fullmatch(path)
         assert all(SEGMENT.fullmatch(segment) for segment in re.split("[/@]", path))
         assert len(path.encode()) <= 400
         assert view["dtype"] in {name for name, _ in CODES.values()}
@@ -352,6 +366,7 @@ class Reference:
         assert hashlib.sha256(canonical.encode()).hexdigest() == view["fingerprint"]
         assert view["alias"] is None or isinstance(view["alias"], str)
         assert {view["nonfinite"], view["zeros"]} <= {"refuse", "flag"}
+        assert 0 < view["created"] <= view["updated"]
 
     def _check_entries(
         self, path: str, view: dict[str, Any], runs: dict[int, Any]
@@ -360,6 +375,11 @@ class Reference:
         index, blocks = self.index(path), self.blocks(path)
         valid = self.locators_valid()
         live: dict[int, dict[int, Entry]] = {number: {} for number in blocks}
+        last = {
+            record.name: (number, record.offset)
+            for number, block in sorted(blocks.items())
+            for record in block.records
+        }
         for name, entry in index.items():
             assert 1 <= len(name.encode()) <= 400, name
             assert "/" not in name
@@ -382,6 +402,7 @@ class Reference:
                 self._check_page(entry)
             assert entry.offset not in live[entry.block], "two entries share a payload"
             live[entry.block][entry.offset] = entry
+            assert last[name] == (entry.block, entry.offset), "a dead record comes after this one"
             (record,) = (r for r in block.records if r.offset == entry.offset)
             assert (record.name, record.checksum, record.dtype, record.shape, record.flags) == (
                 name,
@@ -410,8 +431,8 @@ class Reference:
 
     def _check_failure(self, entry: Entry) -> None:
         assert entry.failure is not None
-        assert isinstance(entry.failure["kind"], str)
-        assert isinstance(entry.failure["message"], str)
+        assert re.fullmatch(r"[a-z][a-z0-9_]{0,39}", entry.failure["kind"])
+        assert len(entry.failure["message"].encode()) <= 500
         assert entry.failure["attempts"] >= 1
         numbers = (entry.dtype, entry.flags, entry.checksum, entry.block, entry.page)
         assert not any((*numbers, entry.offset, entry.nbytes, *entry.shape, *entry.unused))

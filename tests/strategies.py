@@ -1,5 +1,6 @@
 """What hypothesis makes up for the tests of the store: names, declarations of views, entries."""
 
+import importlib
 import importlib.util
 from dataclasses import dataclass
 from typing import Any
@@ -66,9 +67,7 @@ class Entry:
         if self.dtype != "bfloat16":
             return torch.from_numpy(self.bits) if self.library == "torch" else self.bits
         if self.library == "ml_dtypes":
-            import ml_dtypes
-
-            return self.bits.view(ml_dtypes.bfloat16)
+            return self.bits.view(importlib.import_module("ml_dtypes").bfloat16)
         return torch.from_numpy(self.bits).view(torch.bfloat16)
 
     @property

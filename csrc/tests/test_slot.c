@@ -219,9 +219,28 @@ static void damaged_entries(void)
     CHECK(resolved > 1000);
 }
 
+static void written_and_resolved(void)
+{
+    ms_record record = {.checksum = 0x1122334455667788, .offset = 4080, .bytes = 24, .dtype = MS_FLOAT32, .ndim = 2, .flags = 3,
+                        .shape = {2, 3, 9, 9, 9, 9}};  /* what lies beyond ndim is not written */
+    uint8_t *entry = exactly(MS_ENTRY_BYTES), expected[MS_ENTRY_BYTES];
+    ms_slot slot;
+    ms_write_entry(entry, &record, 5, 7, 11, -13);
+    make_entry(expected);
+    ms_store32(expected + 4, 11);
+    ms_store64(expected + 8, (uint64_t)-13);
+    ms_store64(expected + 16, 0x1122334455667788);
+    ms_store64(expected + 24, 5);
+    CHECK(memcmp(entry, expected, MS_ENTRY_BYTES) == 0);
+    CHECK_EQUAL(resolve(entry, &FIXED, &slot), 0);
+    CHECK_EQUAL(slot.offset, 7 * 4096 + 16 + 4080);
+    free(entry);
+}
+
 int main(void)
 {
     a_tensor();
+    written_and_resolved();
     shapes();
     a_failure();
     refused_fields();

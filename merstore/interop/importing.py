@@ -19,7 +19,7 @@ import numpy as np
 
 from merstore.errors import InvalidKey, InvalidTensor, SpecMismatch, StaleView
 from merstore.interop.npy import Array, NpyHeader, peek, read_array
-from merstore.interop.pipeline import BackgroundWriter, Readers, chunks
+from merstore.interop.pipeline import Readers, chunks
 from merstore.interop.trees import Tree
 from merstore.store.dtypes import numpy_dtype
 from merstore.store.entry import unpack
@@ -233,7 +233,7 @@ class _ViewImporter:
     def _put(self, view: View, headers: dict[str, NpyHeader]) -> None:
         done = self.done
         todo = chunks(headers, lambda name: headers[name].nbytes, files=64)
-        with BackgroundWriter(self.store) as writer:
+        with self.store.writer() as writer:
             for results in self.readers.map(self._read, todo):
                 put = 0
                 for name, array in results:
@@ -241,7 +241,7 @@ class _ViewImporter:
                         self._refuse(name, array)
                         continue
                     try:
-                        writer.put(view, name, array)
+                        writer.put(view, name, array, as_stored=True)
                     except (InvalidTensor, InvalidKey) as error:
                         self._refuse(name, str(error))
                         continue

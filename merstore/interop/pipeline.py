@@ -1,17 +1,12 @@
-"""Reading and committing beside each other: what an import needs to keep the disk busy."""
+"""Reading many files ahead of who works on them."""
 
 import resource
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
-from merstore.store.store import Store
-from merstore.store.view import View
-from merstore.store.writer import Writer
-
-__all__ = ["BackgroundWriter", "Readers", "chunks"]
+__all__ = ["Readers", "chunks"]
 
 Result = TypeVar("Result")
 Chunk = tuple[list[str], int]  # names, and their bytes
@@ -19,9 +14,6 @@ Chunk = tuple[list[str], int]  # names, and their bytes
 CHUNK_BYTES = 1 << 20
 AHEAD_BYTES = 64 << 20
 AHEAD_CHUNKS = 256
-
-COMMIT_BYTES = 64 << 20
-COMMIT_SECONDS = 5.0
 
 
 def chunks(names: Iterable[str], size: Callable[[str], int], files: int) -> Iterator[Chunk]:
@@ -91,58 +83,3 @@ class Readers:
 def _blocks_read() -> int:
     """Blocks that the system has read from a disk or network for this thread."""
     return resource.getrusage(resource.RUSAGE_THREAD).ru_inblock
-
-
-class BackgroundWriter:
-    """Puts entries into a store while a thread commits those put before.
-
-    Two writers take turns: one collects while the other commits. Leaving the block commits what is
-    left; an exception in it, or in a commit, drops what is not committed yet.
-    """
-
-    def __init__(self, store: Store) -> None:
-        store.writer()  # raises where the store cannot be written to
-        self._store = store
-        self._collecting = self._writer()
-        self._committing = self._writer()
-        self._pool = ThreadPoolExecutor(1, "merstore-commit")
-        self._commit: Future[None] | None = None
-        self._bytes = 0
-        self._since = time.monotonic()
-
-    def _writer(self) -> Writer:
-        # Bounded here, and without the refresh that the store's own writers end with: that is
-        # for the thread which uses the store.
-        return Writer(self._store.environment, lambda: None, 1 << 62, float("inf"))
-
-    def put(self, view: View, name: str, array: Any) -> None:
-        """`Writer.put` of an array as it lies on disk."""
-        self._collecting.put(view, name, array, as_stored=True)
-        self._bytes += array.nbytes
-        if self._bytes >= COMMIT_BYTES or time.monotonic() - self._since >= COMMIT_SECONDS:
-            self._turn()
-
-    def _turn(self) -> None:
-        """Wait for the commit that is under way, then begin the next."""
-        self._wait()
-        self._collecting, self._committing = self._committing, self._collecting
-        self._commit = self._pool.submit(self._committing.commit)
-        self._bytes = 0
-        self._since = time.monotonic()
-
-    def _wait(self) -> None:
-        commit, self._commit = self._commit, None
-        if commit is not None:
-            commit.result()
-            self._store.refresh()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None:
-                self._turn()
-            self._wait()
-        finally:
-            self._pool.shutdown()

@@ -1,10 +1,9 @@
 """``compact``: the store written anew into a file of its own, which then takes the old one's place."""
 
-import contextlib
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from merstore.errors import CorruptEntry, CorruptStore, StoreBusy, StoreFull
@@ -19,32 +18,20 @@ def compact(environment: Environment, progress: Callable[[int, int], None] | Non
     """Needs the store alone: no other process, no other Store or array of this one. Killed at any
     moment, it leaves the old file or the new one.
     """
-    path = environment.path
-    with alone(environment), _exclusive(path) as lock:
-        target = path / COMPACTING
+    alone(environment, lambda: _rewrite(environment.path, progress))
+
+
+def _rewrite(path: Path, progress: Callable[[int, int], None] | None) -> None:
+    target = path / COMPACTING
+    with open(path / "lock.mdb", "a+b") as lock:
+        _take(lock.fileno(), path)
         shutil.rmtree(target, ignore_errors=True)
         try:
-            source = beside(path)
-            try:
-                snapshot = source.snapshot()
-                _refuse_damage(snapshot)
-                needed = _copied_bytes(snapshot)
-                if filesystem.free_bytes(path) < needed * 1.05 + (1 << 20):
-                    raise StoreFull(
-                        f"{path}: compaction needs {needed:,} bytes of free disk for the second copy"
-                    )
-                target.mkdir()
-                fresh = Environment(target, create=True, durability="full", map_size=None)
-                try:
-                    _copy(snapshot, fresh, progress)
-                finally:
-                    fresh.shut()
-                snapshot.close()
-            finally:
-                source.shut()
-            # The new file is synced. Its name changes hands at once. The lock file knows the old one's
-            # transactions: it is emptied before (whoever waits for it opens again) and goes after.
-            os.ftruncate(lock, 0)
+            _write_anew(path, target, progress)
+            # The new file is synced. Its name changes hands at once. The lock file knows the old
+            # one's transactions: it is emptied before (whoever waits for it opens again) and goes
+            # after.
+            os.ftruncate(lock.fileno(), 0)
             os.replace(target / "data.mdb", path / "data.mdb")
             (path / "lock.mdb").unlink(missing_ok=True)
             _sync_directory(path)
@@ -52,21 +39,39 @@ def compact(environment: Environment, progress: Callable[[int, int], None] | Non
             shutil.rmtree(target, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def _exclusive(path: Path) -> Iterator[int]:
+def _take(lock: int, path: Path) -> None:
     """The lock that LMDB takes to see whether it is the first to open a store: held, others wait in
-    their opening. Gives the lock file's descriptor.
+    their opening.
     """
-    with open(path / "lock.mdb", "a+b") as file:
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 0, os.SEEK_SET)
+        # another compaction may have put the file away that was opened here
+        there = os.path.samestat(os.fstat(lock), os.stat(path / "lock.mdb"))
+    except OSError:
+        there = False
+    if not there:
+        raise StoreBusy(f"{path} is open in another process: compact when nobody uses it")
+
+
+def _write_anew(path: Path, target: Path, progress: Callable[[int, int], None] | None) -> None:
+    source = beside(path)
+    try:
+        snapshot = source.snapshot()
+        _refuse_damage(snapshot)
+        needed = _copied_bytes(snapshot)
+        if filesystem.free_bytes(path) < needed * 1.05 + (1 << 20):
+            raise StoreFull(
+                f"{path}: compaction needs {needed:,} bytes of free disk for the second copy"
+            )
+        target.mkdir()
+        fresh = Environment(target, create=True, durability="full", map_size=None)
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 0, os.SEEK_SET)
-            # another compaction may have put the file away that was opened here
-            there = os.path.samestat(os.fstat(file.fileno()), os.stat(path / "lock.mdb"))
-        except OSError:
-            there = False
-        if not there:
-            raise StoreBusy(f"{path} is open in another process: compact when nobody uses it")
-        yield file.fileno()
+            _copy(snapshot, fresh, progress)
+        finally:
+            fresh.shut()
+        snapshot.close()
+    finally:
+        source.shut()
 
 
 def _refuse_damage(snapshot: Snapshot) -> None:

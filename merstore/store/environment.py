@@ -15,7 +15,7 @@ import threading
 import uuid
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,6 +44,9 @@ MAX_READERS = 1024
 LOCK_BYTES = (MAX_READERS + 64) * 64  # of LMDB's lock file: a slot per reader, and a header
 CANARY = b"MERCANRY" + bytes(4072)
 PAGE_OVERFLOW = 0x04
+PAGE_BYTES = (
+    4096  # on larger ones the canary would lie among other values, where no page is its own
+)
 COMPACTING = "compact.tmp"  # folder in which a compaction writes the new file
 
 # Short: the registry, and every LMDB call that reads. Taken last: nobody waits for a write lock
@@ -71,10 +74,10 @@ class Snapshot:
         self.id = txn.id()
         self._pages: dict[int, dict[int, int]] = {}
         self._held = [txn]  # until it ends
-        environment.reading[id(self._held)] = self._held
         # Not __del__: there a weak reference still leads to the object, and another thread could take
         # up a snapshot that is about to be closed.
         weakref.finalize(self, _end, environment, self._held).atexit = False
+        environment.reading[id(self._held)] = self._held, weakref.ref(self)
 
     @property
     def alive(self) -> bool:
@@ -191,9 +194,9 @@ class Snapshot:
 def _end(environment: "Environment", held: list[Any]) -> None:
     """End a snapshot's transaction, unless it has ended."""
     with _guard:
+        environment.reading.pop(id(held), None)
         if held:
             held.pop().abort()
-            del environment.reading[id(held)]
             environment.shut_if_unused()
 
 
@@ -228,7 +231,8 @@ class Environment:
         self.durability = durability
         self.users = 1
         self._inherited: Any = None  # what a child forked in the middle of a write must not touch
-        self.reading: dict[int, list[Any]] = {}  # the transactions of snapshots
+        # transactions of snapshots, and whose
+        self.reading: dict[int, tuple[list[Any], weakref.ref[Snapshot]]] = {}
         self.holders: weakref.WeakSet[Any] = weakref.WeakSet()
         self.write_lock = threading.RLock()
         self.databases: dict[bytes, Any] = {}
@@ -441,6 +445,11 @@ class Environment:
                 raise NotAStore(
                     f"{self.path} holds an LMDB environment of something else; choose another folder"
                 )
+            if self.page_bytes != PAGE_BYTES:
+                raise MerstoreError(
+                    f"{self.path}: the system has pages of {self.page_bytes:,} bytes, a store needs "
+                    f"{PAGE_BYTES:,}: make it on another machine"
+                )
             txn.put(b"canary", CANARY, db=meta)
             canary = txn.get(b"canary", db=meta)
             assert canary is not None
@@ -528,6 +537,7 @@ class Environment:
                     self._reopen()
         with _guard, self.errors:
             handle = self.handle()
+            self.is_read()
             self.check_length()
             latest = self._latest() if self._latest else None
             if latest is not None and latest.alive and latest.id == handle.info()["last_txnid"]:
@@ -548,12 +558,19 @@ class Environment:
             self._latest = weakref.ref(snapshot)
             return snapshot
 
+    def is_read(self) -> bool:
+        """Whether a snapshot is alive. One that is not, and whose end Ctrl-C came upon, is ended."""
+        with _guard:
+            for held, snapshot in list(self.reading.values()):
+                if snapshot() is None:
+                    _end(self, held)
+            return bool(self.reading)
+
     # -- writing
 
-    @contextlib.contextmanager
-    def transaction(self, expected_bytes: int = 0) -> Iterator[Any]:
-        """A write transaction: committed at the end, aborted by an exception. Waits while another
-        process writes.
+    def transaction(self, expected_bytes: int = 0) -> _core.Section:
+        """A write transaction, for a ``with`` block: committed at its end, aborted by an exception.
+        Waits while another process writes.
 
         The transaction hands out buffers; none may outlive it.
         """
@@ -561,61 +578,56 @@ class Environment:
             raise ReadOnlyStore(
                 f"{self.path} cannot be written: no permission, or a read-only filesystem"
             )
+        return _core.Section(
+            self.write_lock, lambda: self._begin(expected_bytes), self._commit, self._end_write
+        )
+
+    def frozen(self) -> _core.Section:
+        """Keep writers of all processes out of a ``with`` block, without writing."""
+        return _core.Section(
+            self.write_lock, self._begin_write, lambda error: None, self._end_write
+        )
+
+    def _begin(self, expected_bytes: int) -> Any:
+        with self.errors:
+            with _guard:
+                self.handle().reader_check()  # killed readers would keep their pages for ever
+                self._make_room(expected_bytes)
+            txn = self._begin_write()
+            if self.renumbered:
+                raise StoreBusy(
+                    f"{self.path}: pages were renumbered by a copying tool; run `merstore compact` before writing"
+                )
+            if self.durability == "fast":
+                txn.put(b"durability", b"fast", db=self.databases[b"meta"])
+            return txn
+
+    def _commit(self, error: BaseException | None) -> None:
+        if error is None and self._txn is None:
+            raise MerstoreError(
+                f"{self.path}: this process was forked in the middle of a write; it is its parent's to end"
+            )
         try:
-            with self._writing(expected_bytes) as txn:
-                if self.renumbered:
-                    raise StoreBusy(
-                        f"{self.path}: pages were renumbered by a copying tool; run `merstore compact` before writing"
-                    )
-                meta = self.databases[b"meta"]
-                if self.durability == "fast":
-                    txn.put(b"durability", b"fast", db=meta)
-                yield txn
-                if self._txn is not txn:
-                    raise MerstoreError(
-                        f"{self.path}: this process was forked in the middle of a write; it is its parent's to end"
-                    )
-                txn.put(b"last_txn", str(txn.id()).encode(), db=meta)
-                txn.commit()
-        finally:
-            self.shut_if_unused()
-
-    @contextlib.contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Keep writers of all processes out, without writing."""
-        with self._writing(0):
-            yield
-
-    @contextlib.contextmanager
-    def _writing(self, expected_bytes: int) -> Iterator[Any]:
-        """LMDB's write transaction, which is aborted where the block has not committed it."""
-        with self.write_lock:
-            if self._txn is not None:
-                # Ctrl-C can strike between a `with` and its block, which Python then never leaves
-                # (bpo-29988): this thread's last transaction is still open.
-                self._end_write()
-            try:
-                with _guard:
-                    self.handle().reader_check()  # killed readers would keep their pages for ever
-                    self._make_room(expected_bytes)
-                yield self._begin_write()
-            except lmdb.MapFullError as error:
-                if self._limit:
-                    raise _translate(error, self.path) from error
-                raise StoreFull(
-                    f"{self.path}: the map is full and cannot grow; nothing of this transaction was stored. Let go "
-                    "of the arrays of this store that are in use and try again (see also `ulimit -v`)"
-                ) from error
-            except lmdb.Error as error:
-                raise _translate(error, self.path) from error
-            finally:
-                self._end_write()
+            if error is None:
+                number = str(self._txn.id()).encode()
+                self._txn.put(b"last_txn", number, db=self.databases[b"meta"])
+                self._txn.commit()
+        except lmdb.Error as refused:
+            error = refused
+        if isinstance(error, lmdb.MapFullError) and not self._limit:
+            raise StoreFull(
+                f"{self.path}: the map is full and cannot grow; nothing of this transaction was stored. Let go "
+                "of the arrays of this store that are in use and try again (see also `ulimit -v`)"
+            ) from error
+        if isinstance(error, lmdb.Error):
+            raise _translate(error, self.path) from error
 
     def _end_write(self) -> None:
         """Abort, unless it is committed. In a forked child there is none to end (after_fork)."""
         if self._txn is not None:
             self._txn.abort()
             self._txn = None
+        self.shut_if_unused()
 
     def _begin_write(self) -> Any:
         while True:
@@ -628,7 +640,8 @@ class Environment:
             if not self._changed():
                 return self._txn
             # Other files lie there now: what is open here is the old one, and so is the lock.
-            self._end_write()
+            self._txn.abort()
+            self._txn = None
             with _guard:
                 self._reopen()
 
@@ -651,7 +664,7 @@ class Environment:
 
     def _resize(self, size: int) -> None:
         self._let_go()
-        if self.reading:
+        if self.is_read():
             raise StoreBusy(
                 f"{self.path}: the map must grow; close the arrays and snapshots that are open on the store"
             )
@@ -679,9 +692,8 @@ class Environment:
     def shut(self) -> None:
         with _guard:
             self._let_go()
-            for held in self.reading.values():
-                held.pop().abort()
-            self.reading.clear()
+            for held, _ in list(self.reading.values()):
+                _end(self, held)
             handle, self._handle = self._handle, None
             self.databases = {}
             if _open.get(self.key) is self:
@@ -697,7 +709,7 @@ class Environment:
             if self.users or not self.write_lock.acquire(blocking=False):
                 return
             try:
-                if self._txn is None and not self.reading:
+                if self._txn is None and not self.is_read():
                     self.shut()
             finally:
                 self.write_lock.release()
@@ -727,7 +739,7 @@ class Environment:
         """In the child: transactions first (letting go of them does nothing here), then the
         environment; the order protects the parent.
         """
-        for held in self.reading.values():
+        for held, _ in self.reading.values():
             held.clear()
         self.reading.clear()
         self._latest = None
@@ -823,23 +835,22 @@ def acquire(
     return environment
 
 
-@contextlib.contextmanager
-def alone(environment: Environment) -> Iterator[None]:
-    """Close the environment, for work on its files, and open it again. StoreBusy if anybody else in
+def alone(environment: Environment, work: Callable[[], None]) -> None:
+    """Close the environment, do ``work`` on its files, and open it again. StoreBusy if anybody else in
     this process uses it.
     """
     with environment.write_lock, _guard:
         if environment.users == 1:  # refused, the others keep their snapshots
             environment._let_go()
         environment.check_length()
-        if environment.users > 1 or environment.reading:
+        if environment.users > 1 or environment.is_read():
             raise StoreBusy(
                 f"{environment.path} is in use in this process: close its other stores and let go of its arrays"
             )
         environment.finish_fast()
         environment.shut()
         try:
-            yield
+            work()
         finally:
             environment._reopen()
 

@@ -328,7 +328,7 @@ class Store(Mapping[str, View]):
     def writer(self, max_bytes: int = 64 << 20, max_seconds: float = 5.0) -> Writer:
         """Collects entries and commits them together; see Writer. Use it in a ``with`` block."""
         self._writable()
-        return Writer(self.environment, self.refresh, max_bytes, max_seconds)
+        return Writer(self.environment, self.refresh, max_bytes, max_seconds, behind=True)
 
     def _writable(self) -> None:
         if self.mode == "r":
@@ -381,10 +381,11 @@ class Store(Mapping[str, View]):
         ``progress(bytes done, bytes in all)``.
         """
         self.refresh()
+        snapshot = self.snapshot()
         damaged = verify.structure(self.environment)
         if damaged:  # such pages may lead LMDB itself astray, out of the file and into a crash
             return damaged
-        return verify.verify(self.snapshot(), self.io, progress)
+        return verify.verify(snapshot, self.io, progress)
 
     def compact(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Rewrite the file without dead bytes and free pages. Needs the store alone (StoreBusy

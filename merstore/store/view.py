@@ -482,8 +482,7 @@ class View(_Slotted):
         """
         pairs = entries.items() if isinstance(entries, Mapping) else entries
         with self.store.writer() as writer:
-            for name, array in pairs:
-                writer.put(self, name, array)
+            writer.update(self, pairs)
 
     # -- batches
 

@@ -2,13 +2,15 @@
 seconds.
 """
 
+import contextlib
 import json
 import os
 import platform
 import socket
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -38,21 +40,18 @@ BLOCK_BYTES = 1 << 20
 TABLE_BYTES = 64 << 10
 MERGE_BYTES = 256 << 10  # a last block smaller than this is taken up into the next commit's
 MAX_ENTRY_BYTES = (1 << 32) - (1 << 20)
+SPARE_BLOCKS = 64
 OVERHEAD_BYTES = 160  # what is pending of an entry besides payload and name, for the bound in bytes
+NAME_BYTES = 16  # about
+
+_END = object()
 
 digest: Callable[[Any], int] = xxhash.xxh3_64_intdigest
 
 
-class _Put(NamedTuple):
-    block: int  # position in _Pending.builders
-    offset: int  # from the end of the block's header
-    nbytes: int
-    dtype: int
-    shape: tuple[int, ...]
-    flags: int
-    checksum: int
-    time: int
-    run: int | None  # None: this writer's
+# An operation is a put, as an int (which of the pending blocks, shifted by PLACE_BITS, and the entry's
+# place in it), a _Fail or a _Delete.
+PLACE_BITS = 32
 
 
 class _Fail(NamedTuple):
@@ -71,15 +70,24 @@ class _Pending:
     payloads.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, record: ViewRecord) -> None:
         self.path = path
-        self.operations: dict[bytes, _Put | _Fail | _Delete] = {}
+        self.record = record
+        self.operations: dict[bytes, int | _Fail | _Delete] = {}
         self.builders: list[_core.BlockBuilder] = []
+        # what a plain array of the view is like, for BlockBuilder.put; no rows: there are none
+        self.code = dtypes.CODES[record.dtype]
+        self.dtype = dtypes.numpy_dtype(self.code)
+        self.shape = record.row_shape
+        self.rows = self.shape[0] if len(self.shape) > 1 else 1
+        if record.ragged or self.code == dtypes.BFLOAT16:
+            self.rows = 0
+        self.nbytes = record.row_elements * self.dtype.itemsize
 
     def replaces(self, key: bytes) -> bool:
         """Whether a tensor of this name will not be there any more."""
         operation = self.operations.get(key)
-        return isinstance(operation, (_Put, _Delete)) or (
+        return isinstance(operation, (int, _Delete)) or (
             isinstance(operation, _Fail) and operation.deleted
         )
 
@@ -91,6 +99,10 @@ class Writer:
     the first of them came, on ``commit()``, and at the end of a ``with`` block; an exception in the
     block drops what is pending. After a commit returns, what it held survives any crash. The bytes
     of an array are copied when it is put.
+
+    behind: commits that happen by themselves are left to a thread, one at a time, while more is
+    collected: the disk works while the caller does. If one fails, the next commit raises its error,
+    and what was put meanwhile is dropped as well.
     """
 
     def __init__(
@@ -99,12 +111,17 @@ class Writer:
         after_commit: Callable[[], None],
         max_bytes: int,
         max_seconds: float,
+        behind: bool = False,
     ) -> None:
         self._environment = environment
         self._after_commit = after_commit
         self._max_bytes = max_bytes
         self._max_seconds = max_seconds
+        self._behind = behind
+        self._thread: threading.Thread | None = None  # that commits
+        self._error: BaseException | None = None  # what it ended with
         self._pending: dict[int, _Pending] = {}
+        self._known: dict[View, _Pending] = {}  # the same by view, which is quicker to tell
         self._spare: list[_core.BlockBuilder] = []
         self._bytes = 0
         self._since = 0.0
@@ -123,17 +140,53 @@ class Writer:
             data, dtype = dtypes.as_stored(array)
         except (TypeError, ValueError, RuntimeError) as error:
             raise InvalidTensor(f"{view.path}/{name}: {error}") from None
-        record = view.record
+        pending = self._known.get(view) or self._of(view)
+        record = pending.record
         _check(view.path, name, record, data, dtype, as_stored)
         rows = len(data) if data.ndim > 1 else 1
         flags = _core.scan(data, dtype, rows, data.size // rows)
         if flags:
             _check_flags(view.path, name, record, flags)
-        pending = self._of(view)
-        operation = self._pack(
-            pending, key, data, dtype, data.shape, flags, digest(data), now(), None
-        )
+        operation = self._pack(pending, key, data, dtype, data.shape, flags, digest(data), now(), 0)
         self._add(pending, key, operation, data.nbytes)
+
+    def update(self, view: "View", pairs: Iterable[tuple[str, Any]]) -> None:
+        """``put`` of many ``(name, array)``, quicker than one by one. Errors as ``put``; those before
+        one are kept.
+        """
+        pairs = iter(pairs)
+        pair: Any = next(pairs, _END)
+        while pair is not _END:
+            name, array = pair
+            self.put(view, name, array)
+            pair = self._put_plain(view, pairs)
+
+    def _put_plain(self, view: "View", pairs: Iterator[Any]) -> Any:
+        """Put as many as are simple and find room in the last block. Returns what comes after them."""
+        pending = self._known.get(view)
+        if pending is None or not pending.rows:
+            return next(pairs, _END)
+        block = len(pending.builders) - 1
+        builder = pending.builders[block]
+        before = len(builder), builder.payload_bytes
+        try:
+            after = builder.put(
+                pairs,
+                _END,
+                pending.operations,
+                block,
+                pending.dtype,
+                pending.code,
+                pending.shape,
+                pending.rows,
+                digest,
+                self._since + self._max_seconds,
+            )
+        finally:
+            self._bytes += builder.payload_bytes - before[1]
+            self._bytes += (len(builder) - before[0]) * (OVERHEAD_BYTES + NAME_BYTES)
+        self._commit_if_due()
+        return after
 
     def fail(self, view: "View", name: str, kind: str, message: str) -> None:
         """Record why a sample has no tensor. A tensor that is there stays; an earlier failure is
@@ -148,7 +201,7 @@ class Writer:
             )
         pending = self._of(view)
         earlier = pending.operations.get(key)
-        if isinstance(earlier, _Put):
+        if isinstance(earlier, int):
             return
         attempts, deleted = 1, isinstance(earlier, _Delete)
         if isinstance(earlier, _Fail):
@@ -174,12 +227,13 @@ class Writer:
             raise MerstoreError(
                 f"view {view.path} belongs to {view.store.path}, this writer to {self._environment.path}"
             )
-        return self._view(view.record, view.path)
+        pending = self._known[view] = self._view(view.record, view.path)
+        return pending
 
     def _view(self, record: ViewRecord, path: str) -> _Pending:
         pending = self._pending.get(record.number)
         if pending is None:
-            pending = self._pending[record.number] = _Pending(path)
+            pending = self._pending[record.number] = _Pending(path, record)
         return pending
 
     def _pack(
@@ -192,11 +246,14 @@ class Writer:
         flags: int,
         checksum: int,
         written: int,
-        run: int | None,
-    ) -> _Put:
+        run: int,
+    ) -> int:
+        """Copy a payload into a block. ``run`` is 0 for this process's. Returns the put."""
         nbytes = data.nbytes
         builders = pending.builders
         if not builders or not builders[-1].fits(nbytes, len(shape), len(key)):
+            if self._thread is not None:
+                self._environment.map.write_back()  # what it has written so far
             if nbytes > BLOCK_BYTES:
                 builders.append(_core.BlockBuilder(nbytes, len(key) + 64))
             else:
@@ -205,18 +262,24 @@ class Writer:
                     if self._spare
                     else _core.BlockBuilder(BLOCK_BYTES, TABLE_BYTES)
                 )
-        offset = builders[-1].add(key, dtype, shape, flags, checksum, data)
-        return _Put(len(builders) - 1, offset, nbytes, dtype, shape, flags, checksum, written, run)
+        place = builders[-1].add(key, dtype, shape, flags, checksum, data, written, run)
+        return (len(builders) - 1) << PLACE_BITS | place
 
     def _add(
-        self, pending: _Pending, key: bytes, operation: "_Put | _Fail | _Delete", nbytes: int
+        self, pending: _Pending, key: bytes, operation: int | _Fail | _Delete, nbytes: int
     ) -> None:
         if not self._bytes:
             self._since = time.monotonic()
         pending.operations[key] = operation
         self._bytes += nbytes + len(key) + OVERHEAD_BYTES
+        self._commit_if_due()
+
+    def _commit_if_due(self) -> None:
         if self._bytes >= self._max_bytes or time.monotonic() - self._since >= self._max_seconds:
-            self.commit()
+            if self._behind:
+                self._commit_behind()
+            else:
+                self.commit()
 
     # -- committing
 
@@ -224,113 +287,103 @@ class Writer:
         """Store all that is pending in one transaction. If that fails (StoreFull), what was pending
         is gone and the store as it was before.
         """
-        if not self._bytes:
+        self._finish()
+        if self._bytes:
+            pending, size = self._take()
+            try:
+                self._store(pending, size, lambda: None)
+            finally:
+                self._recycle(pending)
+                self._after_commit()
+
+    def _commit_behind(self) -> None:
+        """Begin to commit what is pending, after the commit that is under way."""
+        self._finish()
+        pending, size = self._take()
+        handed_over = threading.Event()
+
+        def run() -> None:
+            try:
+                self._store(pending, size, handed_over.set)
+            except BaseException as error:  # noqa: BLE001  (the caller's thread raises it)
+                self._error = error
+            finally:
+                handed_over.set()
+
+        self._thread = threading.Thread(target=run, name="merstore-commit")
+        self._thread.start()
+        # LMDB's calls up to the commit are short and many: with the interpreter lock to be won for
+        # each they would take many times as long. The commit itself needs no lock, and no blocks.
+        handed_over.wait()
+        self._recycle(pending)
+
+    def _finish(self) -> None:
+        """Wait for the commit that is under way. Raises what it failed with."""
+        if self._thread is None:
             return
-        pending, size = self._pending, self._bytes
-        self._pending, self._bytes = {}, 0
+        self._thread.join()
+        self._thread = None
+        self._after_commit()
+        error, self._error = self._error, None
+        if error is not None:
+            self._take()
+            raise error
+
+    def _take(self) -> tuple[dict[int, _Pending], int]:
+        """What is pending, and its bytes; then nothing is."""
+        taken = self._pending, self._bytes
+        self._pending, self._known, self._bytes = {}, {}, 0
+        return taken
+
+    def _recycle(self, pending: dict[int, _Pending]) -> None:
+        """Keep blocks whose content is stored, for what comes next: their memory is warm."""
+        for view in pending.values():
+            for builder in view.builders:
+                if builder.capacity == BLOCK_BYTES and len(self._spare) < SPARE_BLOCKS:
+                    builder.reset()
+                    self._spare.append(builder)
+
+    def _store(
+        self, pending: dict[int, _Pending], size: int, handed_over: Callable[[], None]
+    ) -> None:
+        """One transaction. ``handed_over`` is called when LMDB has everything and has to commit."""
         env = self._environment
-        try:
-            with env.transaction(size + (1 << 20) * len(pending)) as txn:
-                run = env.run or _register_run(env, txn)
-                for number, view in pending.items():
-                    self._store_view(txn, number, view, run)
-            env.run = run
-        finally:
-            self._spare += [
-                builder
-                for view in pending.values()
-                for builder in view.builders
-                if builder.capacity == BLOCK_BYTES
-            ][: 64 - len(self._spare)]
-            for builder in self._spare:
-                builder.reset()
-            self._after_commit()
+        with env.transaction(size + (1 << 20) * len(pending)) as txn:
+            run = env.run or _register_run(env, txn)
+            for number, view in pending.items():
+                self._store_view(txn, number, view, run)
+            handed_over()
+        env.run = run
 
     def _store_view(self, txn: Any, number: int, pending: _Pending, run: int) -> None:
         env = self._environment
         databases = env.databases
-        index = databases[b"index"]
         value = txn.get(pending.path.encode(), db=databases[b"views"])
         record = ViewRecord.unpack(pending.path, bytes(value)) if value is not None else None
         if record is None or record.number != number:
             raise UnknownView(
                 f"view {pending.path} was dropped while something was written to it: create it again"
             )
-
-        merged = self._merge_last(txn, record, pending)
-        blocks = self._put_blocks(txn, record, pending, run)
         dead: dict[int, tuple[int, int, int]] = {}  # block: entries, bytes, page
-        live = [0] * len(pending.builders)
-        live_bytes = [0] * len(pending.builders)
-        leased = txn.stat(databases[b"leases"])["entries"] > 0
+        merged = self._merge_last(txn, record, pending)
+        self._put_blocks(txn, record, pending, run)
+        if txn.stat(databases[b"leases"])["entries"]:
+            for key in pending.operations:
+                txn.delete(record.prefix + key, db=databases[b"leases"])
         moment = now()
-        for key, operation in sorted(pending.operations.items()):
-            where = record.prefix + key
-            if leased:
-                txn.delete(where, db=databases[b"leases"])
-            found = txn.get(where, db=index)
-            old = bytes(found) if found is not None else None
-            tensor = unpack(old) if old is not None else None
-            if isinstance(operation, _Fail) and tensor is not None and not operation.deleted:
-                continue
-            if tensor is not None:
-                record.entries -= 1
-                record.nbytes -= tensor.nbytes
-                record.moves += 1
-                if tensor.block != merged:
-                    entries, nbytes, _ = dead.get(tensor.block, (0, 0, 0))
-                    dead[tensor.block] = entries + 1, nbytes + tensor.nbytes, tensor.page
-            elif old is not None and unpack_failure("", old) is not None:
-                record.failures -= 1
-            elif old is not None:  # damaged; a tensor, most likely
-                record.entries -= 1
-            if isinstance(operation, _Put):
-                block, page, header = blocks[operation.block]
-                entry = IndexEntry(
-                    operation.dtype,
-                    operation.flags,
-                    run if operation.run is None else operation.run,
-                    operation.time,
-                    operation.checksum,
-                    block,
-                    page,
-                    header + operation.offset,
-                    operation.nbytes,
-                    operation.shape,
-                )
-                txn.put(where, entry.pack(), db=index)
-                live[operation.block] += 1
-                live_bytes[operation.block] += operation.nbytes
-                record.entries += 1
-                record.nbytes += operation.nbytes
-            elif isinstance(operation, _Fail):
-                attempts = operation.attempts
-                if old is not None and not operation.deleted:
-                    earlier = unpack_failure("", old)
-                    attempts += earlier.attempts if earlier else 0
-                txn.put(
-                    where,
-                    pack_failure(operation.kind, operation.message, attempts, run, moment),
-                    db=index,
-                )
-                record.failures += 1
-            elif old is not None:
-                txn.delete(where, db=index)
+        operations = sorted(pending.operations.items())
+        self._store_tensors(txn, record, operations, pending.builders, dead)
+        for key, operation in operations:
+            if not isinstance(operation, int):
+                self._store_other(txn, record, key, operation, run, moment, dead)
 
-        for (block, _, _), builder, entries, nbytes in zip(
-            blocks, pending.builders, live, live_bytes, strict=True
-        ):
-            if entries < len(builder):  # a name that was put twice in this very transaction
-                self._bury(
-                    txn,
-                    record,
-                    block,
-                    len(builder) - entries,
-                    builder.payload_bytes - nbytes,
-                    len(builder),
-                )
+        for builder in pending.builders:
+            entries = len(builder) - builder.live
+            if entries:  # a name that was put twice in this very transaction
+                nbytes = builder.payload_bytes - builder.live_bytes
+                self._bury(txn, record, builder.block, entries, nbytes, len(builder))
         for block, (entries, nbytes, page) in dead.items():
-            total = self._count(number, block, page)
+            total = None if block == merged else self._count(number, block, page)
             if total is not None:
                 self._bury(txn, record, block, entries, nbytes, total)
         # what a damaged entry says of itself may be wrong: `compact` counts anew
@@ -340,28 +393,73 @@ class Writer:
         record.updated = moment
         txn.put(pending.path.encode(), record.pack(), db=databases[b"views"])
 
-    def _put_blocks(
-        self, txn: Any, record: ViewRecord, pending: _Pending, run: int
-    ) -> list[tuple[int, int, int]]:
-        """Put the blocks; their numbers, pages and header sizes."""
-        put = []
+    def _store_tensors(
+        self,
+        txn: Any,
+        record: ViewRecord,
+        operations: list[tuple[bytes, Any]],
+        builders: list[_core.BlockBuilder],
+        dead: dict[int, tuple[int, int, int]],
+    ) -> None:
+        index = self._environment.databases[b"index"]
+        entries = _core.index_entries(record.prefix, operations, builders)
+        with txn.cursor(db=index) as cursor:
+            _, added = cursor.putmulti(entries, overwrite=False)
+        if added < len(entries):  # some were there before, and still are
+            for key, entry in entries:
+                found = bytes(txn.get(key, db=index))
+                if found != entry:
+                    _retire(record, found, dead)
+                    txn.put(key, entry, db=index)
+        record.entries += len(entries)
+        record.nbytes += sum(builder.live_bytes for builder in builders)
+
+    def _store_other(
+        self,
+        txn: Any,
+        record: ViewRecord,
+        key: bytes,
+        operation: _Fail | _Delete,
+        run: int,
+        moment: int,
+        dead: dict[int, tuple[int, int, int]],
+    ) -> None:
+        index = self._environment.databases[b"index"]
+        where = record.prefix + key
+        found = txn.get(where, db=index)
+        old = bytes(found) if found is not None else None
+        del found
+        if isinstance(operation, _Fail):
+            if old is not None and unpack(old) is not None and not operation.deleted:
+                return
+            attempts = operation.attempts
+            if old is not None and not operation.deleted:
+                earlier = unpack_failure("", old)
+                attempts += earlier.attempts if earlier else 0
+            failure = pack_failure(operation.kind, operation.message, attempts, run, moment)
+            txn.put(where, failure, db=index)
+            record.failures += 1
+        elif old is not None:
+            txn.delete(where, db=index)
+        if old is not None:
+            _retire(record, old, dead)
+
+    def _put_blocks(self, txn: Any, record: ViewRecord, pending: _Pending, run: int) -> None:
         database = self._environment.databases[b"blocks"]
         for builder in pending.builders:
             number = record.next_block
             key = block_key(record.number, number)
             header = builder.seal(record.number, number, run, now(), digest)
             txn.put(key, builder, db=database)
-            page, flags = _core.page_of(txn.get(key, db=database))
+            builder.page, flags = _core.page_of(txn.get(key, db=database))
             if not flags & PAGE_OVERFLOW:
                 raise CorruptStore(
                     f"{self._environment.path}: LMDB placed a block where its page cannot be told; this build of "
                     "py-lmdb does not write format 0.9"
                 )
-            put.append((number, page, header))
             record.next_block += 1
             record.blocks += 1
-            record.last = [number, page, header + builder.used]
-        return put
+            record.last = [number, builder.page, header + builder.used]
 
     def _merge_last(self, txn: Any, record: ViewRecord, pending: _Pending) -> int | None:
         """Take a small last block's entries up into the pending ones, and delete it. Returns its
@@ -390,6 +488,10 @@ class Writer:
                 )
         del value
         for name, entry, data in moved:
+            txn.delete(record.prefix + name, db=databases[b"index"])
+            record.entries -= 1
+            record.nbytes -= entry.nbytes
+            record.moves += 1
             pending.operations[name] = self._pack(
                 pending,
                 name,
@@ -456,7 +558,24 @@ class Writer:
         if kind is None:
             self.commit()
         else:
-            self._pending, self._bytes = {}, 0
+            self._take()
+            with contextlib.suppress(Exception):  # the block's own comes first
+                self._finish()
+
+
+def _retire(record: ViewRecord, entry: bytes, dead: dict[int, tuple[int, int, int]]) -> None:
+    """Count an index entry that is replaced or deleted."""
+    tensor = unpack(entry)
+    if tensor is not None:
+        record.entries -= 1
+        record.nbytes -= tensor.nbytes
+        record.moves += 1
+        entries, nbytes, _ = dead.get(tensor.block, (0, 0, 0))
+        dead[tensor.block] = entries + 1, nbytes + tensor.nbytes, tensor.page
+    elif unpack_failure("", entry) is not None:
+        record.failures -= 1
+    else:  # damaged; a tensor, most likely
+        record.entries -= 1
 
 
 def _check(

@@ -17,7 +17,7 @@ from store.files_disks import fill_up, public_folder, read_only, small_disk
 from store.processes_child import NOBODY, run
 
 import merstore
-from merstore.store import filesystem
+from merstore.store import environment, filesystem
 
 VIEW = "demo/frame@X/uniform_8frms"
 RAGGED = "demo/audio@Y/FRA"
@@ -168,6 +168,16 @@ def test_reading_where_no_store_is_yet_makes_none(tmp_path: Path, case: str) -> 
         fill(store)
         assert store.verify() == []
     assert tree(tmp_path).items() >= {k: v for k, v in held.items() if v}.items()
+
+
+def test_a_system_with_other_pages_makes_no_store(
+    path: Path, before: Contents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LMDB takes the system's page size, and small values of ours need pages of their own."""
+    monkeypatch.setattr(environment, "PAGE_BYTES", 16384)
+    with pytest.raises(merstore.MerstoreError, match=r"pages of 4,096 bytes, a store needs 16,384"):
+        merstore.open(tmp_path / "new", "a")
+    assert contents(path) == before  # one that is there was made by what suits it
 
 
 def test_mode_w_is_for_new_stores(path: Path, before: Contents, tmp_path: Path) -> None:

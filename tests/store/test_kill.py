@@ -1,232 +1,371 @@
-"""SIGKILL at random moments: every acknowledged commit is there bit for bit, and nothing of an
-unfinished one.
-"""
+"""Killed at any moment: what was acknowledged is there, bit for bit; what was not is there whole or not at all."""
 
-import json
+import itertools
 import os
-import random
-import select
 import signal
+import subprocess
+import sys
 import warnings
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from store.kill_writer import FIXED, RAGGED, Model, commits, create, write_for_ever
+from store.processes_child import Child, Died, start
 
 import merstore
-from merstore.store.writer import digest
+from merstore.store import compact as compacting
+from merstore.store import store as storing
 
-VIEW = "kill/frame@X/all"
-NAMES = [f"s{i:03d}" for i in range(60)]
 CYCLES = 50
-PATIENCE = 60  # seconds; a child that says nothing for so long has hung
-
-State = dict[str, "int | None"]  # name: digest of its bytes, None for a failure record
 
 
-def _array(seed: int) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    return rng.random((int(rng.integers(1, 40)), 512), np.float32)
-
-
-def _write(path: Path, seed: int, ledger: int, durability: str) -> None:
-    """In the child: commits of puts, overwrites, deletions and failures; before each it writes to the
-    ledger what it is about to do, and after it, that it is done.
+def read_ledger(child: Child, lines: int, patience: float) -> list[Any]:
+    """Wait for some lines, then for the next one or a moment, whichever comes first; kill; and what was
+    said by then.
     """
-    rng = random.Random(seed)
-    with merstore.open(path, "a", durability=durability) as store:
-        view = store[VIEW]
-        while True:
-            steps = []
-            with store.writer(max_seconds=1e9) as writer:
-                for _ in range(rng.choice([1, 1, 3, 10, 40])):
-                    name = rng.choice(NAMES)
-                    kind = rng.choice(["put", "put", "put", "delete", "fail"])
-                    number = rng.randrange(1 << 30)
-                    steps.append((kind, name, number))
-                    if kind == "put":
-                        writer.put(view, name, _array(number))
-                    elif kind == "delete":
-                        writer.delete(view, name)
-                    else:
-                        writer.fail(view, name, "decode_error", str(number))
-                _say(ledger, {"begin": steps})
-            _say(ledger, {"done": len(steps)})
-
-
-def _say(ledger: int, line: object) -> None:
-    data = json.dumps(line).encode() + b"\n"
-    while data:
-        data = data[os.write(ledger, data) :]
-
-
-def _after(state: State, steps: list[tuple[str, str, int]]) -> State:
-    """What the store must hold after a transaction: the plain reference."""
-    state = dict(state)
-    for kind, name, number in steps:
-        if kind == "put":
-            state[name] = digest(_array(number))
-        elif kind == "delete":
-            state.pop(name, None)
-        elif state.get(name) is None:  # a failure never replaces a tensor
-            state[name] = None
-    return state
-
-
-def _held(store: merstore.Store) -> State:
-    view = store[VIEW]
-    found: State = {name: digest(view[name]) for name in view}
-    return found | {failure.name: None for failure in view.failures()}
-
-
-def _kill_one(path: Path, seed: int, durability: str) -> list[dict[str, Any]]:
-    """Run a writer and kill it. Returns its ledger."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reading)
+    said = [child.receive() for _ in range(lines)]
+    child.link.poll(patience)
+    child.kill()
+    while child.link.poll():
         try:
-            _write(path, seed, writing, durability)
-        finally:
-            os._exit(1)
-    os.close(writing)
-    rng = random.Random(seed + 1_000_000)
-    patience = rng.randrange(12)
-    lines = 0
-    data = b""
-    os.set_blocking(reading, False)
-    while lines <= patience:
-        assert select.select([reading], [], [], PATIENCE)[0], "the writer hangs"
-        part = os.read(reading, 1 << 16)
-        assert part, "the writer ended by itself"
-        data += part
-        lines = data.count(b"\n")
-    for _ in range(rng.randrange(2000)):  # somewhere in the next transaction
-        pass
-    os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status)
-    while part := os.read(reading, 1 << 16):
-        data += part
-    os.close(reading)
-    return [json.loads(line) for line in data.split(b"\n")[:-1]]
+            said.append(child.link.recv())
+        except EOFError:
+            break
+    return said
 
 
-@pytest.mark.parametrize("durability", ["full", "fast"])
-def test_what_was_acknowledged_survives(tmp_path: Path, durability: str) -> None:
-    path = tmp_path / "store.mer"
-    with merstore.open(path, "a") as store:
-        store.create_view(VIEW, shape=(None, 512))
-    state: State = {}
-    kept = 0
-    for cycle in range(CYCLES if durability == "full" else 5):
-        lines = _kill_one(path, cycle, durability)
-        unfinished: list[tuple[str, str, int]] = []
-        for line in lines:
-            if "begin" in line:
-                unfinished = [tuple(step) for step in line["begin"]]
-            else:
-                state = _after(state, unfinished)
-                unfinished = []
-                kept += 1
-        with _quietly(path) as store:
-            held = _held(store)
-            # The last transaction was not acknowledged: it is there as a whole, or not at all.
-            assert held in (state, _after(state, unfinished)), f"cycle {cycle}"
-            state = held
-            assert store.verify() == []
-            assert len(store[VIEW]) == sum(value is not None for value in state.values())
-    assert kept > CYCLES if durability == "full" else kept > 0
-    with merstore.open(path, "a") as store:
-        store[VIEW]["after all"] = _array(1)
-        assert store.verify() == []
-
-
-def _quietly(path: Path) -> merstore.Store:
+def check(path: Path, *allowed: Model) -> Model:
+    """The store is sound and holds one of these, which is returned."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # durability="fast" says that it was not closed
-        return merstore.open(path)
-
-
-def test_a_killed_compaction_leaves_the_store_as_it_was(tmp_path: Path) -> None:
-    path = tmp_path / "store.mer"
-    with merstore.open(path, "a") as store:
-        view = store.create_view(VIEW, shape=(None, 512))
-        view.update({name: _array(i) for i, name in enumerate(NAMES)})
-        view.update({name: _array(i + 1000) for i, name in enumerate(NAMES[::2])})
-        before = _held(store)
-    for cycle in range(12):
-        reading, writing = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.close(reading)
-
-            def tell(done: int, total: int, writing: int = writing) -> None:
-                os.write(writing, b".")
-
-            try:
-                with merstore.open(path, "a") as store:
-                    os.write(writing, b"o")
-                    store.compact(tell)
-                    os.write(writing, b"e")
-                signal.pause()
-            finally:
-                os._exit(1)
-        os.close(writing)
-        wanted = 1 + cycle * 6  # from just opened to all done
-        got = 0
-        while got < wanted:
-            assert select.select([reading], [], [], PATIENCE)[0], "the compaction hangs"
-            part = os.read(reading, wanted - got)
-            got += len(part)
-            if b"e" in part:
-                break
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        os.close(reading)
-        with merstore.open(path, "a") as store:
-            assert _held(store) == before, f"cycle {cycle}"
-            assert store.verify() == []
-            store[VIEW]["s001"] = _array(1)  # writable, and the same again
-            assert _held(store) == before
-
-
-def test_a_killed_drop_leaves_at_worst_orphans(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "store.mer"
-    with merstore.open(path, "a") as store:
-        keep = store.create_view("kill/keep@X/all", shape=(4,))
-        keep.update({name: np.full(4, i, np.float32) for i, name in enumerate(NAMES)})
-        gone = store.create_view(VIEW, shape=(None, 512))
-        gone.update({name: _array(i) for i, name in enumerate(NAMES)})
-    child = os.fork()
-    if child == 0:
-        calls = 0
-
-        def die(*arguments: object) -> bool:
-            nonlocal calls
-            calls += 1
-            if calls == 2:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return real(*arguments)
-
-        from merstore.store import store as module
-
-        real = module._delete_some
-        monkeypatch.setattr(module, "_delete_some", die)
-        try:
-            with merstore.open(path, "a") as store:
-                store.drop_view(VIEW)
-        finally:
-            os._exit(1)
-    os.waitpid(child, 0)
-    with merstore.open(path, "a") as store:
-        assert VIEW not in store
-        kept = store["kill/keep@X/all"].gather(NAMES)
-        np.testing.assert_array_equal(kept[:, 0], np.arange(len(NAMES)))
-        assert {problem.kind for problem in store.verify()} <= {"orphan"}
-        del kept
-        store.compact()
+        warnings.simplefilter("ignore")  # of the mark of a fast writer that was killed
+        store = merstore.open(path, "a", checksum=True)
+    with store:
         assert store.verify() == []
+        held = Model.of(store)
+        assert held in allowed
+        # as a loader reads it
+        for view in (FIXED, RAGGED):
+            names = sorted(held.tensors[view])
+            if names:
+                assert store[view].gather(names).mask.all()
+    return held
+
+
+def numbers(said: list[Any]) -> list[int]:
+    """The commits that a ledger acknowledges: all up to the last."""
+    found = [line for line in said if isinstance(line, int)]
+    assert found == list(range(len(found)))
+    return found
+
+
+@pytest.mark.parametrize(("durability", "cycles"), [("full", CYCLES), ("fast", 15)])
+def test_no_acknowledged_commit_is_lost(tmp_path: Path, durability: str, cycles: int) -> None:
+    """One store through all the kills; each writer goes on from what the last one left."""
+    path = tmp_path / "store.mer"
+    rng = np.random.default_rng(11)
+    with merstore.open(path, "a") as store:
+        create(store)
+    model = Model()
+    acknowledged = under_way = 0
+    for cycle in range(cycles):
+        with start(write_for_ever, path, cycle, durability, "") as child:
+            said = read_ledger(child, int(rng.integers(0, 8)), float(rng.random() * 0.02))
+        done = len(numbers(said))
+        coming = commits(model, cycle)
+        for operations in itertools.islice(coming, done):
+            model = model.after(operations)
+        held = check(path, model, model.after(next(coming)))
+        under_way += held != model
+        model = held
+        acknowledged += done
+    assert acknowledged > 2 * cycles
+    assert sum(map(len, model.tensors.values())) > 100
+    _offline_check(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        store = merstore.open(path, "a")
+    with store:
+        store.compact()
+    check(path, model)
+
+
+def _offline_check(path: Path) -> None:
+    """py-lmdb's own verifier, which looks at the file without LMDB."""
+    command = [sys.executable, "-m", "lmdb", "-e", str(path), "verify"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "verify: OK"), done.stdout + done.stderr
+
+
+def test_a_killed_writer_holds_up_nobody(tmp_path: Path) -> None:
+    """Two writers at once; one is killed, over and over, the other goes on as if nothing had been."""
+    path = tmp_path / "store.mer"
+    rng = np.random.default_rng(12)
+    with merstore.open(path, "a") as store:
+        create(store)
+    last = Model()
+    with start(write_for_ever, path, 1000, "full", "steady-") as steady:
+        assert steady.receive() == "open"
+        reached = -1
+        for cycle in range(10):
+            with start(write_for_ever, path, cycle, "full", "killed-") as child:
+                said = read_ledger(child, int(rng.integers(1, 6)), float(rng.random() * 0.02))
+            for _ in range(2):
+                reached = steady.receive()
+            with merstore.open(path, checksum=True) as store:
+                assert store.verify() == []
+                held = _of(Model.of(store), "killed-")
+            model = last
+            coming = commits(model, cycle, "killed-")
+            for operations in itertools.islice(coming, len(numbers(said[1:]))):
+                model = model.after(operations)
+            assert held in (model, model.after(next(coming)))
+            last = held
+        said = read_ledger(steady, 1, 0.01)
+    done = max([reached, *numbers_from(said)]) + 1
+    model = Model()
+    coming = commits(model, 1000, "steady-")
+    for operations in itertools.islice(coming, done):
+        model = model.after(operations)
+    with merstore.open(path, checksum=True) as store:
+        assert store.verify() == []
+        assert _of(Model.of(store), "steady-") in (model, model.after(next(coming)))
+
+
+def numbers_from(said: list[Any]) -> list[int]:
+    return [line for line in said if isinstance(line, int)]
+
+
+def _of(model: Model, prefix: str) -> Model:
+    """The part of a store that one writer wrote."""
+    for views in vars(model).values():
+        for view, entries in views.items():
+            views[view] = {n: e for n, e in entries.items() if n.startswith(prefix)}
+    return model
+
+
+def test_killed_while_a_store_is_made(tmp_path: Path) -> None:
+    def make(link: Connection, path: Path) -> None:
+        link.send("about to")
+        with merstore.open(path, "a") as store:
+            link.send("made")
+            create(store)
+            link.send("views")
+
+    rng = np.random.default_rng(13)
+    for cycle in range(20):
+        path = tmp_path / f"store{cycle}.mer"
+        with start(make, path) as child:
+            read_ledger(child, int(rng.integers(1, 3)), float(rng.random() * 0.01))
+        with merstore.open(path, "a") as store:
+            assert store.verify() == []
+            create(store)
+            store[FIXED]["a"] = np.ones((8, 128), np.float32)
+        with merstore.open(path) as store:
+            assert store[FIXED]["a"].all()
+            assert store.verify() == []
+
+
+# -- compact
+
+
+@pytest.fixture
+def aged(tmp_path: Path) -> tuple[Path, Model]:
+    """A store with dead bytes and free pages, and what it holds."""
+    path = tmp_path / "store.mer"
+    with merstore.open(path, "a") as store:
+        create(store)
+        for operations in itertools.islice(commits(Model(), 7), 40):
+            with store.writer() as writer:
+                for kind, view, name, array, message in operations:
+                    if kind == "put":
+                        writer.put(store[view], name, array)
+                    elif kind == "delete":
+                        writer.delete(store[view], name)
+                    else:
+                        writer.fail(store[view], name, "decode_error", message)
+        return path, Model.of(store)
+
+
+def leftovers(path: Path) -> list[str]:
+    return sorted(f.name for f in path.iterdir() if f.name not in ("data.mdb", "lock.mdb"))
+
+
+def test_killed_while_compacting(aged: tuple[Path, Model]) -> None:
+    """At random moments: the old file is there, or the new one, and what is left over goes."""
+    path, model = aged
+
+    def compact(link: Connection) -> None:
+        with merstore.open(path, "a") as store:
+            while True:
+                store.compact(lambda done, total: link.send("copying"))
+                link.send("compacted")
+
+    rng = np.random.default_rng(14)
+    ends = set()
+    for _ in range(20):
+        with start(compact) as child:
+            said = read_ledger(child, int(rng.integers(0, 300)), float(rng.random() * 0.02))
+        ends.add((said or ["nothing"])[-1])
+        with merstore.open(path) as store:  # a reader leaves alone what is left over
+            assert Model.of(store) == model
+        check(path, model)
+        assert leftovers(path) == []
+    assert "copying" in ends
+
+
+STEPS = ["ftruncate", "replace", "unlink", "_sync_directory"]
+
+
+def _killed_at(step: str, when: str) -> Callable[..., None]:
+    """Compact, and be killed just before or just after one step of the exchange of files."""
+
+    def compact(link: Connection, path: Path, pause: bool) -> None:
+        owner: Any = {"_sync_directory": compacting, "unlink": Path}.get(step, os)
+        real = getattr(owner, step)
+
+        def instead(*arguments: Any, **options: Any) -> None:
+            if step == "unlink" and Path(arguments[0]).name != "lock.mdb":
+                return real(*arguments, **options)
+            if pause:
+                link.send("in the middle")
+                link.recv()
+            if when == "after":
+                real(*arguments, **options)
+            os.kill(os.getpid(), signal.SIGKILL)
+            return None
+
+        setattr(owner, step, instead)
+        with merstore.open(path, "a") as store:
+            store.compact()
+
+    return compact
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_while_files_change_places(aged: tuple[Path, Model], step: str, when: str) -> None:
+    path, model = aged
+    with start(_killed_at(step, when), path, False) as child, pytest.raises(Died, match="SIGKILL"):
+        child.result()
+    check(path, model)
+    assert leftovers(path) == []
+
+
+def _waits(pid: int) -> bool:
+    """Whether a process waits for a file's lock: those are the lines with an arrow."""
+    lines = Path("/proc/locks").read_text().splitlines()
+    return any("->" in line and f" {pid} " in line for line in lines)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", STEPS[:-1])  # then the lock file is gone, and nobody waits
+def test_killed_while_files_change_places_and_others_wait(
+    aged: tuple[Path, Model], step: str, when: str
+) -> None:
+    """Those who wait to open the store find the old file or the new one, and a lock file that belongs to
+    it: one that knows another file's transactions would send them to the wrong state of this one.
+    """
+    path, model = aged
+
+    def use(link: Connection, number: int) -> Model:
+        link.send("opening")
+        with merstore.open(path, "a") as store:
+            held = Model.of(store)
+            for i in range(5):
+                store[FIXED][f"{number} {i}"] = np.full((8, 128), number, np.float32)
+            return held
+
+    with start(_killed_at(step, when), path, True) as compactor:
+        assert compactor.receive() == "in the middle"
+        waiting = [start(use, number) for number in (1, 2, 3)]
+        try:
+            for child in waiting:
+                assert child.receive() == "opening"
+                while not _waits(child.pid):
+                    assert not child.link.poll()
+            compactor.send("die")
+            for child in waiting:
+                assert child.result() in _grown(model)
+        finally:
+            for child in waiting:
+                child.kill()
+                child.link.close()
+    with merstore.open(path, "a", checksum=True) as store:
+        assert store.verify() == []
+        for number in (1, 2, 3):
+            for i in range(5):
+                assert (store[FIXED][f"{number} {i}"] == number).all()
+                del store[FIXED][f"{number} {i}"]
+        assert Model.of(store) == model
+        assert store.verify() == []
+
+
+class _Grown:
+    """Any model that holds all of another."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+
+    def __contains__(self, other: Model) -> bool:
+        return all(
+            other.tensors[view].items() >= self.model.tensors[view].items()
+            and other.failures[view] == self.model.failures[view]
+            for view in (FIXED, RAGGED)
+        )
+
+
+def _grown(model: Model) -> _Grown:
+    return _Grown(model)
+
+
+# -- drop_view
+
+
+def test_killed_while_dropping_a_view(
+    aged: tuple[Path, Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The view is there as a whole, or gone; what is left of it takes up room until the next compaction,
+    and never turns up in another view.
+    """
+    path, model = aged
+    monkeypatch.setattr(storing, "DROP_CHUNK", 7)  # many transactions
+
+    def drop(link: Connection) -> None:
+        with merstore.open(path, "a") as store:
+            link.send("dropping")
+            store.drop_view(RAGGED)
+            link.send("dropped")
+            link.recv()
+
+    rng = np.random.default_rng(15)
+    kinds = set()
+    for cycle in range(15):
+        with start(drop) as child:
+            said = read_ledger(child, 1, float(rng.random() * 0.05))
+        with merstore.open(path, "a", checksum=True) as store:
+            problems = store.verify()
+            kinds |= {problem.kind for problem in problems}
+            assert {problem.kind for problem in problems} <= {"orphan"}
+            assert not problems or RAGGED not in store
+            assert ("dropped" in said) <= (RAGGED not in store)
+            held = Model.of(store)
+            assert held.tensors[FIXED] == model.tensors[FIXED]
+            if RAGGED in store:
+                assert held == model
+            else:
+                view = store.create_view(RAGGED, dtype="float16", shape=(None, 64))
+                assert (len(view), list(view), view.failures()) == (0, [], [])
+                assert view.missing(model.tensors[RAGGED]) == list(model.tensors[RAGGED])
+                store.compact()
+                assert store.verify() == []
+                create(store)
+                for name in model.tensors[RAGGED]:  # again, for the next cycle
+                    array = np.random.default_rng(cycle).random((50, 64)).astype(np.float16)
+                    with store.writer() as writer:
+                        writer.put(store[RAGGED], name, array)
+            model = Model.of(store)
+    assert kinds == {"orphan"}
