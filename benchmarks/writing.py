@@ -16,36 +16,70 @@ from .figures import Figure, ratio
 from .measure import Method, interleave, settle
 
 PART = "Writing, synced to disk"
-NBYTES = 512 << 20
-ROUNDS = 7
+PLAIN, NPY = "plain file, fsync", "np.load of each, plain file, fsync"
+UPDATE_BYTES, IMPORT_BYTES = 512 << 20, 256 << 20
+UPDATE_ROUNDS, IMPORT_ROUNDS = 9, 5
 BAR = 0.7
 
 
-def run(folder: Path, nbytes: int = NBYTES) -> Iterator[Figure]:
+def run(folder: Path) -> Iterator[Figure]:
     for shape in (FRAMES, VECTORS):
-        work = folder / "writing"
-        work.mkdir()
-        yield from _shape(work, shape, nbytes)
-        shutil.rmtree(work)
+        for case in (_update, _import):
+            work = folder / "writing"
+            work.mkdir()
+            yield from case(work, shape)
+            shutil.rmtree(work)
 
 
-def _shape(folder: Path, shape: Shape, nbytes: int) -> Iterator[Figure]:
-    array = values(shape, shape.entries(nbytes))
-    keys = names(len(array))
-    tree = folder / "bench"
-    write_npy(tree / shape.view.partition("/")[2], array)
-    found = discover(tree, "npy", dataset="bench", pattern="{modality}/{sampling}/{sample}.npy")
-    flat, path = folder / "flat.bin", folder / "s.mer"
+def _plain_file(array: np.ndarray, path: Path) -> Method:
+    """The bar: the bytes, from memory, in pieces of 1 MiB to one file that is synced at its end."""
 
-    def plain_file(number: int) -> Iterator[None]:
+    def method(number: int) -> Iterator[None]:
         settle(2 * array.nbytes)
         yield
-        with flat.open("wb", buffering=0) as file:
+        with path.open("wb", buffering=0) as file:
             for piece in pieces(array):
                 file.write(piece)
             os.fsync(file.fileno())
         yield
-        flat.unlink()
+        path.unlink()
+
+    return method
+
+
+def _update(folder: Path, shape: Shape) -> Iterator[Figure]:
+    array = values(shape, shape.entries(UPDATE_BYTES))
+    keys = names(len(array))
+    path = folder / "s.mer"
+
+    def update(number: int) -> Iterator[None]:
+        with merstore.open(path, "w") as store:
+            view = create(store, shape)
+            settle(2 * array.nbytes)
+            yield
+            view.update(zip(keys, array, strict=True))
+            yield
+        shutil.rmtree(path)
+
+    methods = {"update": update, PLAIN: _plain_file(array, folder / "flat.bin")}
+    seconds = interleave(methods, UPDATE_ROUNDS)
+    yield ratio(
+        PART,
+        f"{shape.label} view.update",
+        PLAIN,
+        seconds["update"],
+        seconds[PLAIN],
+        array.nbytes,
+        BAR,
+    )
+
+
+def _import(folder: Path, shape: Shape) -> Iterator[Figure]:
+    array = values(shape, shape.entries(IMPORT_BYTES))
+    tree = folder / "bench"
+    write_npy(tree / shape.view.partition("/")[2], array)
+    found = discover(tree, "npy", dataset="bench", pattern="{modality}/{sampling}/{sample}.npy")
+    flat, path = folder / "flat.bin", folder / "s.mer"
 
     def npy_to_plain_file(number: int) -> Iterator[None]:
         settle(2 * array.nbytes)
@@ -59,15 +93,6 @@ def _shape(folder: Path, shape: Shape, nbytes: int) -> Iterator[Figure]:
         yield
         flat.unlink()
 
-    def update(number: int) -> Iterator[None]:
-        with merstore.open(path, "w") as store:
-            view = create(store, shape)
-            settle(2 * array.nbytes)
-            yield
-            view.update(zip(keys, array, strict=True))
-            yield
-        shutil.rmtree(path)
-
     def bulk_import(number: int) -> Iterator[None]:
         with merstore.open(path, "w") as store:
             settle(2 * array.nbytes)
@@ -77,29 +102,8 @@ def _shape(folder: Path, shape: Shape, nbytes: int) -> Iterator[Figure]:
             assert report.imported == len(array)
         shutil.rmtree(path)
 
-    theirs: dict[str, Method] = {
-        "plain file, fsync": plain_file,
-        "np.load of each, plain file, fsync": npy_to_plain_file,
-    }
-    seconds = interleave({"update": update, "import": bulk_import, **theirs}, ROUNDS)
-    plain = "plain file, fsync"
-    yield ratio(
-        PART,
-        f"{shape.label} view.update",
-        plain,
-        seconds["update"],
-        seconds[plain],
-        array.nbytes,
-        BAR,
-    )
-    for against in theirs:
-        bar = BAR if against == plain else None
-        yield ratio(
-            PART,
-            f"{shape.label} import of `.npy`",
-            against,
-            seconds["import"],
-            seconds[against],
-            array.nbytes,
-            bar,
-        )
+    methods = {"import": bulk_import, PLAIN: _plain_file(array, flat), NPY: npy_to_plain_file}
+    seconds = interleave(methods, IMPORT_ROUNDS)
+    for against, bar in ((PLAIN, BAR), (NPY, None)):
+        what = f"{shape.label} import of {len(array):,} `.npy` files"
+        yield ratio(PART, what, against, seconds["import"], seconds[against], array.nbytes, bar)

@@ -6,6 +6,7 @@ from cpython.buffer cimport (
     PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer,
 )
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_CheckExact
+from cpython.exc cimport PyErr_SetInterrupt
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, timespec
 from libc.errno cimport errno
@@ -621,6 +622,28 @@ def index_entries(bytes prefix, list operations, list builders):
             builder = builders[put >> 32]
             result.append((prefix + key, builder.entry(<uint32_t>put)))
     return result
+
+
+cdef class Finalizer:
+    """The callback of a weak reference: ``function()`` whatever happens. A Ctrl-C that comes in it, where Python would drop it, comes
+    afterwards.
+    """
+
+    cdef object function
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, reference):
+        interrupted = False
+        while True:
+            try:
+                self.function()
+                break
+            except KeyboardInterrupt:
+                interrupted = True
+        if interrupted:
+            PyErr_SetInterrupt()
 
 
 def read_block(data):

@@ -28,6 +28,8 @@ from merstore.store.view import View
 
 __all__ = ["ImportReport", "Progress", "Refused", "ViewImport", "import_tree"]
 
+COMMIT_BYTES = 64 << 20
+
 Progress = Callable[[int, int, int], None]
 """Called with files done, files in all, bytes of payload done."""
 
@@ -233,7 +235,7 @@ class _ViewImporter:
     def _put(self, view: View, headers: dict[str, NpyHeader]) -> None:
         done = self.done
         todo = chunks(headers, lambda name: headers[name].nbytes, files=64)
-        with self.store.writer() as writer:
+        with self.store.writer(COMMIT_BYTES) as writer:
             for results in self.readers.map(self._read, todo):
                 put = 0
                 for name, array in results:

@@ -73,11 +73,11 @@ class Snapshot:
         self.environment = environment
         self.id = txn.id()
         self._pages: dict[int, dict[int, int]] = {}
-        self._held = [txn]  # until it ends
+        self._held = held = [txn]  # until it ends
         # Not __del__: there a weak reference still leads to the object, and another thread could take
         # up a snapshot that is about to be closed.
-        weakref.finalize(self, _end, environment, self._held).atexit = False
-        environment.reading[id(self._held)] = self._held, weakref.ref(self)
+        end = _core.Finalizer(lambda: _end(environment, held))
+        environment.reading[id(held)] = held, weakref.ref(self, end)
 
     @property
     def alive(self) -> bool:
@@ -299,9 +299,11 @@ class Environment:
             self.identity = _identity(self.path)
             try:
                 self._handle = self._open_lmdb()
-            except MerstoreError:
-                # a compaction leaves an empty lock file behind to those who waited for it
-                if attempt == 99 or not (self._changed() or self._lock_is_empty()):
+            except MerstoreError as error:
+                # that is what LMDB says of the empty lock file that a compaction leaves behind to
+                # those who waited for it
+                empty = "Invalid argument" in str(error)
+                if attempt == 99 or not (empty or self._changed()):
                     raise
                 continue
             if not self._changed():
@@ -313,12 +315,6 @@ class Environment:
     def _changed(self) -> bool:
         """Whether other files lie at the store's path than those which are open here."""
         return self.identity != _identity(self.path)
-
-    def _lock_is_empty(self) -> bool:
-        try:
-            return (self.path / "lock.mdb").stat().st_size == 0
-        except OSError:
-            return False
 
     def file(self, io: str) -> _core.Map:
         """What payloads are read from: the mapping, or (``io="pread"``) the file unmapped."""
@@ -537,7 +533,6 @@ class Environment:
                     self._reopen()
         with _guard, self.errors:
             handle = self.handle()
-            self.is_read()
             self.check_length()
             latest = self._latest() if self._latest else None
             if latest is not None and latest.alive and latest.id == handle.info()["last_txnid"]:
@@ -557,14 +552,6 @@ class Environment:
                 snapshot = Snapshot(self, handle.begin())
             self._latest = weakref.ref(snapshot)
             return snapshot
-
-    def is_read(self) -> bool:
-        """Whether a snapshot is alive. One that is not, and whose end Ctrl-C came upon, is ended."""
-        with _guard:
-            for held, snapshot in list(self.reading.values()):
-                if snapshot() is None:
-                    _end(self, held)
-            return bool(self.reading)
 
     # -- writing
 
@@ -664,7 +651,7 @@ class Environment:
 
     def _resize(self, size: int) -> None:
         self._let_go()
-        if self.is_read():
+        if self.reading:
             raise StoreBusy(
                 f"{self.path}: the map must grow; close the arrays and snapshots that are open on the store"
             )
@@ -709,7 +696,7 @@ class Environment:
             if self.users or not self.write_lock.acquire(blocking=False):
                 return
             try:
-                if self._txn is None and not self.is_read():
+                if self._txn is None and not self.reading:
                     self.shut()
             finally:
                 self.write_lock.release()
@@ -843,7 +830,7 @@ def alone(environment: Environment, work: Callable[[], None]) -> None:
         if environment.users == 1:  # refused, the others keep their snapshots
             environment._let_go()
         environment.check_length()
-        if environment.users > 1 or environment.is_read():
+        if environment.users > 1 or environment.reading:
             raise StoreBusy(
                 f"{environment.path} is in use in this process: close its other stores and let go of its arrays"
             )

@@ -357,7 +357,7 @@ def test_a_reader_that_breaks_ends_the_import_and_its_threads(
 def test_a_full_store_keeps_what_was_committed(
     tmp_path: Path, fra: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "COMMIT_BYTES", 1 << 20)
+    monkeypatch.setattr(importing, "COMMIT_BYTES", 1 << 20)
     arrays = {f"s{i:03d}": np.full((16, 1024), i, "f4") for i in range(200)}
     save(fra, arrays)
     with merstore.open(tmp_path / "small.mer", "a", map_size=8 << 20) as store:
@@ -391,7 +391,7 @@ def test_the_way_of_reading_does_not_matter(
     monkeypatch.setattr(pipeline, "_blocks_read", blocks[cached])
     monkeypatch.setattr(pipeline, "AHEAD_BYTES", 4096)
     monkeypatch.setattr(pipeline, "CHUNK_BYTES", 500)
-    monkeypatch.setattr(pipeline, "COMMIT_BYTES", 5000)
+    monkeypatch.setattr(importing, "COMMIT_BYTES", 5000)
     monkeypatch.setattr(importing, "KEEP_BYTES", keep)
     arrays = {f"s{i:04d}": np.full((1 + i % 7, 4), i, "f4") for i in range(150)}
     (save(fra, arrays) / "s0007.npy").write_bytes(b"")

@@ -246,7 +246,7 @@ def payloads(draw: st.DrawFn) -> list[tuple[bytes, str, np.ndarray]]:
 def build(builder: _core.BlockBuilder, entries: list[tuple[bytes, str, np.ndarray]]) -> bytes:
     for name, dtype, array in entries:
         assert builder.fits(array.nbytes, array.ndim, len(name))
-        builder.add(name, CODES[dtype], array.shape, 0, digest(array.tobytes()), array)
+        builder.add(name, CODES[dtype], array.shape, 0, digest(array.tobytes()), array, 0, 0)
     builder.seal(7, 1 << 40, 3, -5, digest)
     return bytes(memoryview(builder))
 
@@ -316,11 +316,11 @@ class TestBlocks:
         assert builder.fits(128, 1, 1)
         assert not builder.fits(129, 1, 1)
         assert not builder.fits(1, 1, 1000)
-        builder.add(b"a", CODES["uint8"], (1,), 0, 0, bytes(1))
+        builder.add(b"a", CODES["uint8"], (1,), 0, 0, bytes(1), 0, 0)
         assert builder.fits(64, 1, 1)
         assert not builder.fits(65, 1, 1)
         with pytest.raises(ValueError, match="does not fit"):
-            builder.add(b"b", CODES["uint8"], (65,), 0, 0, bytes(65))
+            builder.add(b"b", CODES["uint8"], (65,), 0, 0, bytes(65), 0, 0)
 
     def test_it_has_no_bytes_before_it_is_sealed(self) -> None:
         builder = _core.BlockBuilder(128, 1000)
