@@ -1,6 +1,7 @@
 """What every test may use: a fresh store, the shared clips and weights, and the settings of hypothesis."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,10 @@ _patient = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("ci", derandomize=True, **_patient)
 settings.register_profile("search", max_examples=1000, **_patient)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+# A shell's background job ignores Ctrl-C, and its children with it: tests of Ctrl-C need Python's own.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No test touches the network: a model is a local folder or it is made at random.
 os.environ["HF_HUB_OFFLINE"] = "1"
