@@ -802,6 +802,8 @@ class Interrupter:
         return None
 
 
+# a campaign: thousands of interrupts, one at each place where Python looks for one
+@pytest.mark.slow
 @pytest.mark.parametrize(("what", "stride"), [("write", 3), ("compact", 173)])
 def test_an_interrupt_wherever_python_looks_for_one_leaves_the_store_usable(
     path: Path, what: str, stride: int
