@@ -17,6 +17,7 @@ BATCH = 256
 BATCHES = 8  # in a round
 ROUNDS = 9
 BAR = 0.7
+SEQUENTIAL = "sequential read of the file"
 
 
 def run(folder: Path, nbytes: int = GIB) -> Iterator[Figure]:
@@ -47,6 +48,20 @@ def run(folder: Path, nbytes: int = GIB) -> Iterator[Figure]:
                 selection.gather(batch, out=out)
             yield
 
+    def gather_ahead(number: int) -> Iterator[None]:
+        drop(data)
+        settle(2 * moved)
+        with merstore.open(work / "s.mer") as store:
+            selection = store[FRAMES.view].select(keys)
+            selection.present()
+            following = [*rows[number][1:], []]
+            yield
+            selection.willneed(rows[number][0])
+            for batch, after in zip(rows[number], following, strict=True):
+                selection.willneed(after)
+                selection.gather(batch, out=out)
+            yield
+
     def sequential(number: int) -> Iterator[None]:
         drop(data)
         settle(2 * moved)
@@ -68,16 +83,15 @@ def run(folder: Path, nbytes: int = GIB) -> Iterator[Figure]:
             np.take(mapped, batch, 0, out, "clip")
         yield
 
-    seconds = interleave({"gather": gather, "sequential": sequential, "memmap": memmap}, ROUNDS)
-    what = f"{FRAMES.label} selection.gather(rows)"
-    yield ratio(
-        PART,
-        what,
-        "sequential read of the file",
-        seconds["gather"],
-        seconds["sequential"],
-        moved,
-        BAR,
-    )
-    yield ratio(PART, what, "np.memmap (page faults)", seconds["gather"], seconds["memmap"], moved)
+    ours = {
+        "selection.gather": gather,
+        "selection.gather, the next batch asked for ahead by willneed": gather_ahead,
+    }
+    theirs = {SEQUENTIAL: sequential, "np.memmap (page faults)": memmap}
+    seconds = interleave(ours | theirs, ROUNDS)
+    for name in ours:
+        for against in theirs:
+            bar = BAR if against == SEQUENTIAL else None
+            what = f"{FRAMES.label} {name}"
+            yield ratio(PART, what, against, seconds[name], seconds[against], moved, bar)
     shutil.rmtree(work)

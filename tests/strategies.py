@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,9 @@ DTYPES = (
     "uint8", "uint16", "uint32", "uint64", "bool",
 )  # fmt: skip
 FLOATS = DTYPES[:4]
+
+# Hundreds of stores that live for an instant: in memory, where the system has such a place.
+IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 _LEGAL = st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="/")
 

@@ -52,7 +52,7 @@ COMPACTING = "compact.tmp"  # folder in which a compaction writes the new file
 # Short: the registry, and every LMDB call that reads. Taken last: nobody waits for a write lock
 # while he holds it.
 _guard = threading.RLock()
-_open: dict[tuple[int, int], "Environment"] = {}
+_open: dict[tuple[int, int] | None, "Environment"] = {}
 
 
 class Holder(Protocol):
@@ -82,14 +82,26 @@ class Snapshot:
     @property
     def alive(self) -> bool:
         """False in a forked child, and after the store was closed: the transaction is gone, and
-        with it the protection.
+        with it the protection. Where there is no lock file, also after a commit: the writer knows
+        of no readers, and his next commit may use the pages of this state.
         """
-        return bool(self._held)
+        if not self._held:
+            return False
+        return self.environment.locked or self.environment.last_commit() == self.id
+
+    def check(self) -> None:
+        """What was read just now is this state's. StoreBusy where that cannot be known."""
+        if not self.environment.locked and not self.alive:
+            raise StoreBusy(
+                f"{self.environment.path} was written to while it was read, and lock.mdb cannot be written here, "
+                "so that the writer did not wait: read again, or ask for permission to write lock.mdb"
+            )
 
     def _transaction(self) -> Any:
         if not self._held:
             raise MerstoreError("this snapshot is closed: open the store again")
         self.environment.check_length()
+        self.check()
         return self._held[0]
 
     def get(self, database: bytes, key: bytes) -> bytes | None:
@@ -97,6 +109,7 @@ class Snapshot:
             value: bytes | None = self._transaction().get(
                 key, db=self.environment.databases[database]
             )
+            self.check()
             return value
 
     def get_each(self, database: bytes, prefix: bytes, keys: list[bytes]) -> list[bytes | None]:
@@ -104,9 +117,11 @@ class Snapshot:
             handle = self.environment.databases[database]
             get = self._transaction().get
             try:
-                return [get(prefix + key, None, handle) for key in keys]
+                values = [get(prefix + key, None, handle) for key in keys]
             finally:
                 del get  # a traceback must not keep the transaction (see after_fork)
+            self.check()
+            return values
 
     def scan(
         self, database: bytes, prefix: bytes = b"", chunk: int = 10_000, values: bool = True
@@ -129,6 +144,7 @@ class Snapshot:
                                 break
                 finally:
                     del cursor, items  # as in get_each
+                self.check()
             size = len(prefix)
             for key, value in found:
                 yield key[size:], value
@@ -153,6 +169,7 @@ class Snapshot:
                             found.append(key)
                 finally:
                     del cursor, keys  # as in get_each
+                self.check()
             for key in found:
                 yield key, b""
             if len(found) < 10_000:
@@ -229,11 +246,11 @@ class Environment:
         self.path = path
         self.errors = _Errors(path)
         self.durability = durability
-        self.users = 1
+        self.shared = False  # one that is not ends when its maker says so
         self._inherited: Any = None  # what a child forked in the middle of a write must not touch
         # transactions of snapshots, and whose
         self.reading: dict[int, tuple[list[Any], weakref.ref[Snapshot]]] = {}
-        self.holders: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.holders: weakref.WeakSet[Any] = weakref.WeakSet()  # the stores that are open on it
         self.write_lock = threading.RLock()
         self.databases: dict[bytes, Any] = {}
         self.renumbered = False
@@ -260,7 +277,7 @@ class Environment:
         """The py-lmdb environment, opened again where a fork or a compaction closed it."""
         with _guard:
             if self._handle is None:
-                if not self.users:
+                if not self.holders:
                     raise MerstoreError(f"the store {self.path} is closed: open it again")
                 self._reopen()
             assert self._handle is not None
@@ -297,6 +314,7 @@ class Environment:
         """
         for attempt in range(100):
             self.identity = _identity(self.path)
+            self.key = self.identity[0]
             try:
                 self._handle = self._open_lmdb()
             except MerstoreError as error:
@@ -494,11 +512,6 @@ class Environment:
             )
         return int(text)
 
-    @property
-    def key(self) -> tuple[int, int]:
-        assert self.identity[0] is not None
-        return self.identity[0]
-
     # -- reading
 
     def check_length(self) -> None:
@@ -520,6 +533,9 @@ class Environment:
         if self.map.reserved < needed:  # address space is short, and the file has grown
             self.map = self._map(self.handle().info()["map_size"])
 
+    def last_commit(self) -> int:
+        return int(self.handle().info()["last_txnid"])
+
     def committed_bytes(self) -> int:
         return int((self.handle().info()["last_pgno"] + 1) * self.page_bytes)
 
@@ -535,7 +551,7 @@ class Environment:
             handle = self.handle()
             self.check_length()
             latest = self._latest() if self._latest else None
-            if latest is not None and latest.alive and latest.id == handle.info()["last_txnid"]:
+            if latest is not None and latest.alive and latest.id == self.last_commit():
                 return latest
             try:
                 snapshot = Snapshot(self, handle.begin())
@@ -657,10 +673,6 @@ class Environment:
             )
         self.handle().set_mapsize(size)
 
-    def hold(self, holder: Holder) -> None:
-        with _guard:
-            self.holders.add(holder)
-
     def _let_go(self) -> None:
         for holder in list(self.holders):
             holder.let_go()
@@ -681,25 +693,36 @@ class Environment:
             self._let_go()
             for held, _ in list(self.reading.values()):
                 _end(self, held)
-            handle, self._handle = self._handle, None
-            self.databases = {}
-            if _open.get(self.key) is self:
-                del _open[self.key]
-            if handle is not None:
-                handle.close()
+            try:
+                if self._handle is not None:
+                    self._handle.close()
+            finally:
+                self._handle = None
+                self.databases = {}
+                if _open.get(self.key) is self:
+                    del _open[self.key]
 
     def shut_if_unused(self) -> None:
         """Close once no store and no snapshot is left: an array that outlives its store still needs
         its pages left alone. A thread that is writing closes when it has done so.
         """
         with _guard:
-            if self.users or not self.write_lock.acquire(blocking=False):
+            if not self.shared or self.holders or not self.write_lock.acquire(blocking=False):
                 return
             try:
                 if self._txn is None and not self.reading:
                     self.shut()
             finally:
                 self.write_lock.release()
+
+    def prepare_to_write(self) -> None:
+        """Raise ReadOnlyStore where nothing can be written. Take away what a killed compaction left."""
+        if not self.writable:
+            raise ReadOnlyStore(
+                f"{self.path} cannot be written: no permission, or a read-only filesystem"
+            )
+        if self._handle is not None:  # it is open here, so that no compaction is at work
+            shutil.rmtree(self.path / COMPACTING, ignore_errors=True)
 
     def finish_fast(self) -> None:
         """Sync what ``durability="fast"`` left to the system, and take its marker away. A store that
@@ -791,10 +814,17 @@ def _translate(error: "lmdb.Error", path: Path) -> MerstoreError:
 
 
 def acquire(
-    path: Path, *, create: bool, write: bool, durability: str, force: bool, map_size: int | None
+    path: Path,
+    holder: Holder,
+    *,
+    create: bool,
+    write: bool,
+    durability: str,
+    force: bool,
+    map_size: int | None,
 ) -> Environment:
-    """The environment of the store at ``path``, opened if this process has not done so yet.
-    ``release`` it afterwards.
+    """The environment of the store at ``path`` for ``holder``, opened if this process has not done so
+    yet. ``release`` it afterwards.
     """
     if durability not in ("full", "fast"):
         raise MerstoreError(f'durability is "full" or "fast", not {durability!r}')
@@ -807,19 +837,20 @@ def acquire(
         if environment is None:
             _check_path(path, create)
             environment = Environment(path, create=create, durability=durability, map_size=map_size)
+            environment.shared = True
             _open[environment.key] = environment
-        else:
-            if write and durability != environment.durability:
-                raise StoreBusy(
-                    f'{path} is already open in this process with durability="{environment.durability}": close it first'
-                )
-            environment.users += 1
-    if write and not environment.writable:
-        release(environment, None)
-        raise ReadOnlyStore(f"{path} cannot be written: no permission, or a read-only filesystem")
-    if write:  # it is open, so no compaction is at work: this is left over from a killed one
-        shutil.rmtree(path / COMPACTING, ignore_errors=True)
-    return environment
+        elif write and durability != environment.durability:
+            raise StoreBusy(
+                f'{path} is already open in this process with durability="{environment.durability}": close it first'
+            )
+        environment.holders.add(holder)
+        try:
+            if write:
+                environment.prepare_to_write()
+        except BaseException:
+            release(environment, holder)
+            raise
+        return environment
 
 
 def alone(environment: Environment, work: Callable[[], None]) -> None:
@@ -827,10 +858,10 @@ def alone(environment: Environment, work: Callable[[], None]) -> None:
     this process uses it.
     """
     with environment.write_lock, _guard:
-        if environment.users == 1:  # refused, the others keep their snapshots
+        if len(environment.holders) == 1:  # refused, the others keep their snapshots
             environment._let_go()
         environment.check_length()
-        if environment.users > 1 or environment.reading:
+        if len(environment.holders) > 1 or environment.reading:
             raise StoreBusy(
                 f"{environment.path} is in use in this process: close its other stores and let go of its arrays"
             )
@@ -896,13 +927,11 @@ def _check_path(path: Path, create: bool) -> None:
             )
 
 
-def release(environment: Environment, holder: Holder | None) -> None:
-    if environment.users == 1:
+def release(environment: Environment, holder: Holder) -> None:
+    if len(environment.holders) == 1:
         environment.finish_fast()
     with _guard:
-        if holder is not None:
-            environment.holders.discard(holder)
-        environment.users -= 1
+        environment.holders.discard(holder)
         environment.shut_if_unused()
 
 

@@ -104,13 +104,13 @@ class Store(Mapping[str, View]):
             )
         self._environment = environment.acquire(
             self.path,
+            self,
             create=mode != "r",
             write=mode != "r",
             durability=durability if mode != "r" else "full",
             force=force,
             map_size=map_size,
         )
-        self._environment.hold(self)
 
     # -- snapshots
 

@@ -232,6 +232,7 @@ class _Picked:
         """Raise what a gather reports; with ``checksum=True`` verify what it served."""
         status, position, number = result
         if status == _core.GATHERED:
+            self.snapshot.check()
             if self.store.checksum:
                 self._verify()
             return
@@ -453,6 +454,9 @@ class View(_Slotted):
                 raise CorruptEntry(_CONTRADICTS.format(f"{self.path}/{name}"))
             raise MissingEntry(self._explain([name]))
         data = self._payload(snapshot, name, entry)
+        if not snapshot.environment.locked:  # nobody leaves the pages alone for us
+            data = bytes(data)
+            snapshot.check()
         if self.store.checksum:
             self._verify(snapshot, name.encode(), entry, data)
         array = np.frombuffer(data, dtypes.numpy_dtype(entry.dtype)).reshape(entry.shape)

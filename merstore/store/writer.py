@@ -474,20 +474,22 @@ class Writer:
         content = _core.read_block(value) if value is not None else None
         if content is None or pending.builders[-1].used + len(value) > BLOCK_BYTES:
             return None
-        moved = []
-        for name, _, _, _, _, offset, _ in content[1]:
+        live = []
+        for name, *described in content[1]:
             found = txn.get(record.prefix + name, db=databases[b"index"])
             entry = unpack(bytes(found)) if found is not None else None
-            if (
-                entry is not None
-                and (entry.block, entry.offset) == (number, offset)
-                and not pending.replaces(name)
-            ):
-                moved.append(
-                    (name, entry, bytes(value[entry.offset : entry.offset + entry.nbytes]))
-                )
-        del value
-        for name, entry, data in moved:
+            if entry is not None and [number, *described] == [
+                entry.block, entry.dtype, entry.shape, entry.flags, entry.checksum, entry.offset, entry.nbytes
+            ]:  # fmt: skip
+                live.append((name, entry, bytes(value[entry.offset : entry.offset + entry.nbytes])))
+        dead = txn.get(dead_key(record.number, number), db=databases[b"meta"])
+        dead_entries = int(bytes(dead).split()[0]) if dead is not None else 0
+        del value, dead
+        if len(live) + dead_entries != len(content[1]):
+            return None  # an index entry is damaged: what it stood for lies here still
+        for name, entry, data in live:
+            if pending.replaces(name):
+                continue
             txn.delete(record.prefix + name, db=databases[b"index"])
             record.entries -= 1
             record.nbytes -= entry.nbytes

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from reference import Reference
 from strategies import (
     DTYPES,
+    IN_MEMORY,
     Declaration,
     Entry,
     can_cast,
@@ -66,7 +67,7 @@ def test_what_was_put_is_read(
     data: st.DataObject, declared: Declaration, checksum: bool, io: str, as_stored: bool
 ) -> None:
     found = data.draw(contents(declared, as_stored))
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
         with merstore.open(folder, "a", checksum=checksum, io=io) as store:
             view = store.create_view(
                 PATH, dtype=declared.dtype, shape=declared.shape, spec={"n": 8}, nonfinite="flag"
@@ -110,7 +111,7 @@ def test_a_batch_is_the_entries_in_order(
     found = data.draw(contents(declared, as_stored=data.draw(st.booleans())))
     absent = [name for name in data.draw(st.lists(sample_names(), max_size=3)) if name not in found]
     with (
-        tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder,
         merstore.open(folder, "a", checksum=checksum, io=io) as store,
     ):
         view = store.create_view(PATH, dtype=declared.dtype, shape=declared.shape, nonfinite="flag")
@@ -268,7 +269,7 @@ def test_writes_do_what_they_say_wherever_transactions_end(
     """A dict of arrays, and a dict of failures: no write depends on where a commit falls."""
     tensors: dict[str, int] = {}
     attempts: dict[str, int] = {}
-    with tempfile.TemporaryDirectory() as folder, merstore.open(folder, "a") as store:
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder, merstore.open(folder, "a") as store:
         view = store.create_view(PATH, shape=(None, 1), dtype="float32")
         flat = {name: np.full((n, 1), n, np.float32) for name, n in (("x", 3), ("y", 5))}
         view.update(flat)  # a small last block to be merged
@@ -297,3 +298,72 @@ def test_writes_do_what_they_say_wherever_transactions_end(
         with Reference.copy(Path(folder)) as reference:
             reference.check()
             assert reference.arrays(PATH).keys() == tensors.keys()
+
+
+# ---- many at once
+
+
+ODD = {
+    "plain": lambda: np.full((3, 2), 7, np.float32),
+    "other bytes order": lambda: np.full((3, 2), 7, ">f4"),
+    "other layout": lambda: np.full((2, 3), 7, np.float32).T,
+    "torch": lambda: torch.full((3, 2), 7.0),
+    "list": lambda: np.full((3, 2), 7, np.float32).tolist(),
+    "matrix": lambda: np.full((3, 2), 7, np.float32).view(np.matrix),
+    "dtype": lambda: np.full((3, 2), 7, np.float64),
+    "shape": lambda: np.full((2, 3), 7, np.float32),
+    "nothing": lambda: np.zeros((0, 2), np.float32),
+    "zero row": lambda: np.array([[1, 2], [0, -0.0], [3, 4]], np.float32),
+    "nan": lambda: np.full((3, 2), np.nan, np.float32),
+    "large": lambda: np.full((3, 2), 3e38, np.float32),
+}
+
+
+@st.composite
+def pairs(draw: st.DrawFn) -> list[tuple[Any, Any]]:
+    """Mostly plain names and arrays, others among them."""
+    found = []
+    for _ in range(draw(st.integers(0, 12))):
+        kind = "plain" if draw(st.integers(0, 4)) else draw(st.sampled_from(sorted(ODD)))
+        name: Any = f"n{draw(st.integers(0, 9))}"
+        if draw(st.integers(0, 7)) == 0:
+            name = draw(
+                st.one_of(
+                    sample_names(),
+                    st.sampled_from(["", "a/b", "x" * 401, "a\n", b"n1", 3, "\x7f", "~n"]),
+                )
+            )
+        found.append((name, ODD[kind]()))
+    return found
+
+
+@given(pairs(), st.sampled_from(["flag", "refuse"]), st.sampled_from(["flag", "refuse"]))
+def test_many_at_once_are_as_many_one_by_one(
+    found: list[tuple[Any, Any]], nonfinite: str, zeros: str
+) -> None:
+    """The quick way for plain arrays refuses what the other refuses, in the same words, and stores the same."""
+    outcomes = []
+    for at_once in (True, False):
+        with (
+            tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder,
+            merstore.open(folder, "a") as store,
+        ):
+            view = store.create_view(PATH, shape=(3, 2), nonfinite=nonfinite, zeros=zeros)
+            error = None
+            with store.writer() as writer:
+                try:
+                    if at_once:
+                        writer.update(view, iter(found))
+                    else:
+                        for name, array in found:
+                            writer.put(view, name, array)
+                except merstore.MerstoreError as refused:
+                    error = type(refused), str(refused)
+            with Reference.copy(folder) as reference:
+                reference.check()
+                index = {
+                    name: (entry.checksum, entry.flags, entry.shape, entry.dtype)
+                    for name, entry in reference.index(PATH).items()
+                }
+            outcomes.append((error, index, store.stats()["dead_bytes"]))
+    assert outcomes[0] == outcomes[1]

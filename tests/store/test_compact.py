@@ -70,6 +70,7 @@ def test_declarations_and_identity_stay(store: Store, reference: Look) -> None:
         for field in ("number", "dtype", "shape", "spec", "fingerprint", "alias", "nonfinite", "zeros", "created",
                       "entries", "failures", "bytes"):  # fmt: skip
             assert after.views()[path][field] == record[field]
+        assert after.views()[path]["moves"] > record["moves"]
     assert before.runs().items() <= after.runs().items()
 
 

@@ -4,7 +4,7 @@ import struct
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from reference import Entry as ReferenceEntry
 from reference import size
@@ -89,7 +89,10 @@ def test_a_failure() -> None:
     assert unpack_failure("a", packed) == Failure("a", "no_face", "looked hard", 3, 1.7e9)
 
 
-@given(st.text(max_size=1200))
+@given(st.text(st.characters(), max_size=1200))
+@example("é" * 300)
+@example("x" * 499 + "𝄞")
+@example("clip\udcff.mp4" * 50)
 def test_messages_are_cut_and_never_refused(message: str) -> None:
     failure = unpack_failure("a", pack_failure("no_face", message, 1, 1, 0))
     assert failure is not None

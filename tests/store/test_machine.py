@@ -23,7 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from reference import Reference
-from strategies import Declaration, Entry, bits, same
+from strategies import IN_MEMORY, Declaration, Entry, bits, same
 
 import merstore
 from merstore import InvalidTensor, MissingEntry, SpecMismatch, StoreBusy, UnknownView, View
@@ -96,7 +96,7 @@ class Opened:
 class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.folder = Path(tempfile.mkdtemp())
+        self.folder = Path(tempfile.mkdtemp(dir=IN_MEMORY))
         self.path = self.folder / "store.mer"
         self.now: State = {}  # what is committed
         self.identities = 0
@@ -421,5 +421,5 @@ def check_reference(path: Path, now: State) -> None:
 
 def test_any_sequence_of_operations() -> None:
     run_state_machine_as_test(
-        Machine, settings=settings(max_examples=60, stateful_step_count=40, deadline=None)
+        Machine, settings=settings(max_examples=100, stateful_step_count=40, deadline=None)
     )

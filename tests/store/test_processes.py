@@ -844,3 +844,28 @@ def test_an_interrupt_wherever_python_looks_for_one_leaves_the_store_usable(
     assert [f.name for f in path.iterdir() if f.is_dir()] == []
     store.close()
     lmdb.open(str(path), max_dbs=6).close()
+
+
+# an interrupt while Python takes an object apart is told, and dropped
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("what", ["open", "create"])
+def test_an_interrupt_while_a_store_is_opened_or_made(
+    path: Path, tmp_path: Path, what: str
+) -> None:
+    interrupter = Interrupter()
+    kept: BaseException | None = None
+
+    def work() -> None:
+        merstore.open(path if what == "open" else tmp_path / f"new{wanted}", "a").close()
+
+    while interrupter.passed >= interrupter.wanted:
+        wanted = interrupter.wanted + 2
+        kept = None
+        kept = interrupter.run(work, wanted)
+        with merstore.open(path if what == "open" else tmp_path / f"new{wanted}", "a") as store:
+            assert store.views() == ([RAGGED, VIEW] if what == "open" else [])
+            if interrupter.passed < wanted:
+                assert store.verify() == []
+    assert wanted > 100
+    assert kept is None
+    lmdb.open(str(path), max_dbs=6).close()

@@ -182,6 +182,13 @@ class TestLocators:
         patient.edit_index("b2", 32, "<Q", 1 << 60)
         assert patient.found() == {("locator", "b2")}
 
+    def test_all_pages_of_another_block(self, patient: Patient) -> None:
+        for name in IN_A:
+            patient.edit_index(name, 32, "<Q", patient.entry("b1").page)
+        problems = patient.problems()
+        assert {(p.kind, p.name) for p in problems} == {("block", name) for name in IN_A}
+        assert all("it is block" in p.message for p in problems)
+
     def test_all_pages_outside_the_file(self, patient: Patient) -> None:
         for name in IN_A:
             patient.edit_index(name, 32, "<Q", 1 << 40)
