@@ -86,6 +86,14 @@ class Slots:
     def pick(self, rows: _Rows) -> Picked: ...
 
 @final
+class NameRows:
+    """Names, numbered in the order in which they were added."""
+
+    def __new__(cls) -> NameRows: ...
+    def add(self, name: str) -> None: ...
+    def rows(self, names: list[str], out: _Rows) -> bool: ...
+
+@final
 class Picked:
     """The slots of one batch, copied."""
 

@@ -3,7 +3,6 @@
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -353,7 +352,7 @@ class View(_Slotted):
         self.store = store
         self.path = path
         self._keys: list[bytes] = []
-        self._rows: dict[str, int] = {}
+        self._names = _core.NameRows()
         self._known: tuple[Snapshot, ViewRecord] | None = None
         self._checked: Snapshot | None = None
         self.filler: Filler | None = None
@@ -504,14 +503,7 @@ class View(_Slotted):
         dtype: float32 or float64 casts float entries on the way; by default the view's own
         (bfloat16: float32).
         """
-        known = self._rows
-        if not isinstance(names, (list, tuple)):
-            names = list(names)
-        try:
-            rows = np.array(itemgetter(*names)(known), np.int64, ndmin=1)
-        except (KeyError, TypeError):  # not looked up before; or no names at all
-            rows = np.array([self._row(name) for name in names], np.int64)
-        return self._gather(rows, out, on_miss, dtype)
+        return self._gather(self._rows(list(names)), out, on_miss, dtype)
 
     def select(self, names: Iterable[str] | None = None) -> Selection:
         """A selection of ``names`` (all entries by default, in byte order) for gathering by row
@@ -523,14 +515,18 @@ class View(_Slotted):
             names = Names.of_bytes([sample_key(name) for name in names])
         return Selection(self, names)
 
-    def _row(self, name: str) -> int:
+    def _rows(self, names: list[str]) -> np.ndarray:
+        """Row numbers of `names`, in the order in which they were first asked for."""
+        rows = np.empty(len(names), np.int64)
         with self._lock:
-            row = self._rows.get(name)
-            if row is None:
-                self._keys.append(sample_key(name))
-                self._slots.grow(1)
-                row = self._rows[name] = len(self._keys) - 1
-            return row
+            if not self._names.rows(names, rows):
+                new = {names[i]: sample_key(names[i]) for i in np.flatnonzero(rows < 0)}
+                self._slots.grow(len(new))
+                self._keys += new.values()
+                for name in new:
+                    self._names.add(name)
+                self._names.rows(names, rows)
+        return rows
 
     def _key(self, row: int) -> bytes:
         return self._keys[row]
