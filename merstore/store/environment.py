@@ -44,9 +44,9 @@ MAX_READERS = 1024
 LOCK_BYTES = (MAX_READERS + 64) * 64  # of LMDB's lock file: a slot per reader, and a header
 CANARY = b"MERCANRY" + bytes(4072)
 PAGE_OVERFLOW = 0x04
-PAGE_BYTES = (
-    4096  # on larger ones the canary would lie among other values, where no page is its own
-)
+# LMDB's, which are the system's. On larger ones the canary and small blocks would lie among other
+# values, on no page of their own.
+PAGE_BYTES = 4096
 COMPACTING = "compact.tmp"  # folder in which a compaction writes the new file
 
 # Short: the registry, and every LMDB call that reads. Taken last: nobody waits for a write lock
@@ -592,18 +592,18 @@ class Environment:
         )
 
     def _begin(self, expected_bytes: int) -> Any:
-        with self.errors:
-            with _guard:
-                self.handle().reader_check()  # killed readers would keep their pages for ever
-                self._make_room(expected_bytes)
-            txn = self._begin_write()
-            if self.renumbered:
-                raise StoreBusy(
-                    f"{self.path}: pages were renumbered by a copying tool; run `merstore compact` before writing"
-                )
-            if self.durability == "fast":
+        with _guard, self.errors:
+            self.handle().reader_check()  # killed readers would keep their pages for ever
+            self._make_room(expected_bytes)
+        txn = self._begin_write()
+        if self.renumbered:
+            raise StoreBusy(
+                f"{self.path}: pages were renumbered by a copying tool; run `merstore compact` before writing"
+            )
+        if self.durability == "fast":
+            with self.errors:
                 txn.put(b"durability", b"fast", db=self.databases[b"meta"])
-            return txn
+        return txn
 
     def _commit(self, error: BaseException | None) -> None:
         if error is None and self._txn is None:
@@ -634,12 +634,16 @@ class Environment:
 
     def _begin_write(self) -> Any:
         while True:
+            handle = self.handle()
+            self.check_length()
             try:
-                self._txn = self.handle().begin(write=True, buffers=True)
+                self._txn = handle.begin(write=True, buffers=True)
             except lmdb.MapResizedError:
                 with _guard:
                     self._resize(0)
                 continue
+            except lmdb.Error as error:
+                raise _translate(error, self.path) from error
             if not self._changed():
                 return self._txn
             # Other files lie there now: what is open here is the old one, and so is the lock.
@@ -734,10 +738,11 @@ class Environment:
             return
         try:
             meta = self.databases[b"meta"]
-            with self._handle.begin() as txn:
-                if txn.get(b"durability", db=meta) is None:
-                    return
+            self.check_length()
             with self.errors:
+                with self._handle.begin() as txn:
+                    if txn.get(b"durability", db=meta) is None:
+                        return
                 self._handle.sync(True)
                 with self.transaction() as txn:
                     txn.delete(b"durability", db=meta)
@@ -928,11 +933,13 @@ def _check_path(path: Path, create: bool) -> None:
 
 
 def release(environment: Environment, holder: Holder) -> None:
-    if len(environment.holders) == 1:
-        environment.finish_fast()
-    with _guard:
-        environment.holders.discard(holder)
-        environment.shut_if_unused()
+    try:
+        if len(environment.holders) == 1:
+            environment.finish_fast()
+    finally:
+        with _guard:
+            environment.holders.discard(holder)
+            environment.shut_if_unused()
 
 
 def _size(path: Path) -> int:

@@ -122,6 +122,68 @@ class TestTransactions:
         with writer:
             raise ZeroDivisionError
 
+    def drop_elsewhere(self, view: View) -> None:
+        """While our snapshot still has it."""
+        assert len(view) == 0
+        with merstore.open(view.store.path, "a") as other:
+            other.drop_view(PATH)
+
+    def test_a_commit_that_fails_by_itself_is_told_at_the_next(
+        self, store: Store, view: View, ragged: View, vector: Vector
+    ) -> None:
+        """What was put meanwhile goes with it; then the writer goes on."""
+        self.drop_elsewhere(view)
+        writer = store.writer(max_bytes=200)
+        writer.put(
+            view, "abcdefghijklmnopqrstuvwxyz", vector(1)
+        )  # over the bound: committed by itself
+        writer.put(ragged, "a", np.ones((1, 3), "f2"))
+        with pytest.raises(UnknownView, match="dropped"):
+            writer.commit()
+        writer.commit()
+        assert len(ragged) == 0
+        writer.put(ragged, "b", np.ones((1, 3), "f2"))
+        writer.commit()
+        assert list(ragged) == ["b"]
+        assert store.verify() == []
+
+    def test_the_end_of_the_block_tells_it_too(
+        self, store: Store, view: View, vector: Vector
+    ) -> None:
+        self.drop_elsewhere(view)
+
+        def write() -> None:
+            with store.writer(max_bytes=1) as writer:
+                writer.put(view, "a", vector(1))
+
+        with pytest.raises(UnknownView, match="dropped"):
+            write()
+
+    def test_an_error_in_the_block_comes_first(
+        self, store: Store, view: View, vector: Vector
+    ) -> None:
+        self.drop_elsewhere(view)
+
+        def write() -> None:
+            with store.writer(max_bytes=1) as writer:
+                writer.put(view, "a", vector(1))
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            write()
+
+    def test_what_commits_by_itself_is_there_after_the_next_commit(
+        self, store: Store, view: View, vector: Vector, reference: Look
+    ) -> None:
+        names = [f"{i:03}" for i in range(100)]
+        with store.writer(max_bytes=1000) as writer:
+            for i, name in enumerate(names):
+                writer.put(view, name, vector(i))
+                writer.put(view, "again", vector(i))
+        assert view.gather(names)[:, 0].tolist() == list(range(100))
+        assert view["again"][0] == 99
+        reference()
+
     def test_arrays_are_copied_when_they_are_put(self, store: Store, view: View) -> None:
         array = np.full(4, 1, np.float32)
         with store.writer() as writer:
