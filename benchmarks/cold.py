@@ -85,7 +85,7 @@ def run(folder: Path, nbytes: int = GIB) -> Iterator[Figure]:
 
     ours = {
         "selection.gather": gather,
-        "selection.gather, the next batch asked for ahead by willneed": gather_ahead,
+        "selection.gather, the next batch asked for ahead (as FeatureLoader does)": gather_ahead,
     }
     theirs = {SEQUENTIAL: sequential, "np.memmap (page faults)": memmap}
     seconds = interleave(ours | theirs, ROUNDS)
