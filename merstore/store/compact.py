@@ -9,8 +9,10 @@ from pathlib import Path
 from merstore.errors import CorruptEntry, CorruptStore, StoreBusy, StoreFull
 from merstore.store import filesystem, verify
 from merstore.store.entry import unpack, unpack_failure
-from merstore.store.environment import COMPACTING, Environment, Snapshot, alone, beside
+from merstore.store.environment import COMPACTING, Environment
 from merstore.store.record import ViewRecord
+from merstore.store.sharing import alone, beside
+from merstore.store.snapshot import Snapshot
 from merstore.store.writer import Writer
 
 

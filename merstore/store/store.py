@@ -20,11 +20,13 @@ from merstore.errors import (
     StoreExists,
     UnknownView,
 )
-from merstore.store import compact, dtypes, environment, filesystem, legacy, spec, verify
+from merstore.store import compact, dtypes, filesystem, legacy, sharing, spec, verify
 from merstore.store.entry import Failure, now
-from merstore.store.environment import FORMAT, Environment, Snapshot
+from merstore.store.environment import Environment
 from merstore.store.keys import check_alias, parse_view
+from merstore.store.layout import FORMAT
 from merstore.store.record import NONFINITE_RULES, ZERO_RULES, ViewRecord
+from merstore.store.snapshot import Snapshot
 from merstore.store.view import View
 from merstore.store.writer import Writer
 
@@ -102,7 +104,7 @@ class Store(Mapping[str, View]):
             raise StoreExists(
                 f'{self.path} is a store already: open it with mode "a", or choose another path'
             )
-        self._environment = environment.acquire(
+        self._environment = sharing.acquire(
             self.path,
             self,
             create=mode != "r",
@@ -403,7 +405,7 @@ class Store(Mapping[str, View]):
         self.let_go()
         env, self._environment = self._environment, None
         if env is not None:
-            environment.release(env, self)
+            sharing.release(env, self)
 
     def __enter__(self) -> "Store":
         return self

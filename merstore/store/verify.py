@@ -15,8 +15,9 @@ from merstore import _core
 from merstore.errors import CorruptStore
 from merstore.store import dtypes
 from merstore.store.entry import IndexEntry, unpack, unpack_failure
-from merstore.store.environment import Environment, Snapshot
+from merstore.store.environment import Environment
 from merstore.store.record import ViewRecord
+from merstore.store.snapshot import Snapshot
 from merstore.store.spec import fingerprint
 from merstore.store.writer import digest
 

@@ -12,10 +12,10 @@ from merstore.errors import CorruptEntry, CorruptStore, InvalidTensor, MerstoreE
 from merstore.store import dtypes
 from merstore.store.batch import Batch, RaggedBatch, allocate, as_array, destination
 from merstore.store.entry import Failure, IndexEntry, unpack, unpack_failure
-from merstore.store.environment import Snapshot
 from merstore.store.keys import ViewPath, parse_view, sample_key
 from merstore.store.names import Names
 from merstore.store.record import ViewRecord
+from merstore.store.snapshot import Snapshot
 from merstore.store.writer import digest
 
 if TYPE_CHECKING:

@@ -29,8 +29,9 @@ from merstore.store.entry import (
     unpack,
     unpack_failure,
 )
-from merstore.store.environment import PAGE_OVERFLOW, Environment
+from merstore.store.environment import Environment
 from merstore.store.keys import sample_key
+from merstore.store.layout import PAGE_OVERFLOW
 from merstore.store.record import ViewRecord, block_key, dead_key
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from store.files_disks import fill_up, public_folder, read_only, small_disk
 from store.processes_child import NOBODY, SANITIZED, run, start
 
 import merstore
-from merstore.store import environment, filesystem
+from merstore.store import filesystem, layout
 
 VIEW = "demo/frame@X/uniform_8frms"
 RAGGED = "demo/audio@Y/FRA"
@@ -175,7 +175,7 @@ def test_a_system_with_other_pages_makes_no_store(
     path: Path, before: Contents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """LMDB takes the system's page size, and small values of ours need pages of their own."""
-    monkeypatch.setattr(environment, "PAGE_BYTES", 16384)
+    monkeypatch.setattr(layout, "PAGE_BYTES", 16384)
     with pytest.raises(merstore.MerstoreError, match=r"pages of 4,096 bytes, a store needs 16,384"):
         merstore.open(tmp_path / "new", "a")
     assert contents(path) == before  # one that is there was made by what suits it

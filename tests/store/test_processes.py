@@ -35,7 +35,7 @@ from store.processes_workers import (
 )
 
 import merstore
-from merstore.store import environment
+from merstore.store import registry
 
 ROWS = list(range(len(NAMES)))
 
@@ -372,7 +372,7 @@ def test_forking_waits_for_a_thread_that_writes(path: Path) -> None:
             while forking.is_alive() and not order:
                 frame = sys._current_frames().get(forking.ident or 0)
                 while frame is not None:
-                    if frame.f_code is environment._before_fork.__code__:
+                    if frame.f_code is registry._before_fork.__code__:
                         go_on.set()
                         return
                     frame = frame.f_back
@@ -779,7 +779,7 @@ class Interrupter:
     """
 
     def __init__(self) -> None:
-        self.ours = (os.path.dirname(environment.__file__), contextlib.__file__)
+        self.ours = (os.path.dirname(registry.__file__), contextlib.__file__)
         self.passed = self.wanted = 0
 
     def profile(self, frame: FrameType, event: str, argument: Any) -> None:
