@@ -24,10 +24,11 @@ from merstore.errors import (
 from merstore.store.batch import Batch, RaggedBatch
 from merstore.store.entry import Failure
 from merstore.store.names import Names
+from merstore.store.selection import Selection
 from merstore.store.store import Store
 from merstore.store.store import open_store as open
 from merstore.store.verify import Problem
-from merstore.store.view import Selection, View
+from merstore.store.view import View
 from merstore.store.writer import Writer
 
 __all__ = [

@@ -9,8 +9,9 @@ from torch.utils.data import Dataset
 
 from merstore.errors import MerstoreError, MissingEntry
 from merstore.load.batch import FeatureBatch
+from merstore.store.gathering import ON_MISS
 from merstore.store.names import Names
-from merstore.store.view import ON_MISS, View
+from merstore.store.view import View
 
 
 class FeatureDataset(Dataset[Any]):
