@@ -2,8 +2,8 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any, Final, TypedDict, final
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, Protocol, TypedDict, TypeVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,12 @@ _Status = tuple[int, int, int]  # ms_gather_status, position in rows, errno
 
 # name, dtype code, shape, flags, checksum, offset, bytes
 _Record = tuple[bytes, int, tuple[int, ...], int, int, int, int]
+
+class _HasBytes(Protocol):
+    @property
+    def nbytes(self) -> int: ...
+
+_Parsed = TypeVar("_Parsed", bound=_HasBytes)
 
 class _Header(TypedDict):
     header_bytes: int
@@ -36,6 +42,8 @@ UNRESOLVED: Final[int]
 TENSOR: Final[int]
 FAILURE: Final[int]
 MISSING: Final[int]
+DIGEST_MIN: Final[int]
+NPY_HEAD: Final[int]
 GATHERED: Final[int]
 NOT_THERE: Final[int]
 CANNOT_CAST: Final[int]
@@ -121,6 +129,33 @@ class Picked:
     ) -> _Status: ...
 
 @final
+class Layout:
+    """What a plain array of a view is like."""
+
+    def __init__(self, dtype: np.dtype[Any], code: int, shape: tuple[int, ...]) -> None: ...
+    @property
+    def ndim(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
+
+@final
+class Files:
+    """Files of one folder, read all at once."""
+
+    @property
+    def names(self) -> list[str]: ...
+    def __init__(
+        self, folder: int, names: list[str], paths: list[bytes], limit: int, room: int
+    ) -> None: ...
+    def __len__(self) -> int: ...
+    def headers(
+        self, parsed: Mapping[bytes, tuple[_Parsed, int]]
+    ) -> list[tuple[_Parsed, bool] | None]: ...
+    def place(self, row: int) -> int: ...
+    if sys.version_info >= (3, 12):
+        def __buffer__(self, flags: int, /) -> memoryview: ...
+
+@final
 class BlockBuilder:
     """One block in the making. Once sealed, its buffer is the block's value."""
 
@@ -157,16 +192,20 @@ class BlockBuilder:
     def put(
         self,
         pairs: Iterator[Any],
-        end: object,
+        layout: Layout,
         operations: dict[bytes, Any],
         block: int,
-        dtype: np.dtype[Any],
-        code: int,
-        shape: tuple[int, ...],
-        rows: int,
-        digest: Callable[[Any], int],
         deadline: float,
-    ) -> Any: ...
+    ) -> tuple[list[Any], BaseException | bool | None]: ...
+    def put_files(
+        self,
+        files: Files,
+        rows: list[int],
+        first: int,
+        layout: Layout,
+        operations: dict[bytes, Any],
+        block: int,
+    ) -> int: ...
     def seal(
         self, view: int, block: int, run: int, time: int, digest: Callable[[memoryview], int]
     ) -> int: ...
@@ -195,4 +234,5 @@ class Finalizer:
 def read_block(data: _Buffer) -> tuple[_Header, list[_Record]] | None: ...
 def any_negative(rows: _Rows) -> bool: ...
 def scan(data: _Buffer, dtype: int, rows: int, columns: int) -> int: ...
+def digest(data: _Buffer) -> int: ...
 def page_of(value: _Buffer) -> tuple[int, int]: ...

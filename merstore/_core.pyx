@@ -63,6 +63,19 @@ cdef extern from "scan.h":
         MS_NONFINITE, MS_ZERO_ROW
     unsigned ms_scan(const uint8_t *, uint32_t, size_t, size_t) nogil
 
+cdef extern from "digest.h":
+    enum:
+        MS_DIGEST_MIN
+    uint64_t ms_digest(const uint8_t *, size_t) nogil
+
+cdef extern from "files.h":
+    ctypedef struct ms_file:
+        int error
+        uint64_t size
+        size_t at, bytes
+    void ms_read_files(int, const char *const *, size_t, size_t, size_t, uint8_t *, size_t, ms_file *) nogil
+    size_t ms_files_room(size_t, size_t) nogil
+
 cdef extern from "slot.h":
     enum:
         MS_UNRESOLVED, MS_MISSING
@@ -114,10 +127,14 @@ UNRESOLVED = MS_UNRESOLVED
 TENSOR = MS_TENSOR
 FAILURE = MS_FAILURE
 MISSING = MS_MISSING
+DIGEST_MIN = MS_DIGEST_MIN
+NPY_HEAD = HEAD_BYTES
 
 # Work on fewer bytes keeps the interpreter lock: to hand it over takes longer.
 cdef enum:
     GIL_BYTES = 1 << 16
+    AT_ONCE = 256       # entries that are copied without it
+    HEAD_BYTES = 128    # bytes of the header that numpy.save writes for nearly every array
     NAMES_AHEAD = 8
     HASH_OFFSET = 24    # of a str's hash in its object: a guess does for a prefetch
 
@@ -467,6 +484,124 @@ cdef class Picked:
         return status, bad, error
 
 
+cdef class Layout:
+    """What a plain array of a view is like: its dtype (whose code is ``code``) and shape, at least DIGEST_MIN bytes."""
+
+    cdef object dtype
+    cdef tuple shape
+    cdef uint8_t code
+    cdef readonly size_t ndim, nbytes
+    cdef size_t rows, columns, stride
+
+    def __init__(self, dtype, uint8_t code, tuple shape):
+        cdef size_t elements = 1
+        for length in shape:
+            elements *= <size_t>length
+        self.dtype, self.code, self.shape = dtype, code, shape
+        self.ndim = len(shape)
+        self.rows = shape[0] if len(shape) > 1 else 1
+        self.columns = elements // self.rows
+        self.nbytes = elements * ms_itemsize(code)
+        self.stride = (self.nbytes + MS_ALIGN - 1) // MS_ALIGN * MS_ALIGN
+        if self.nbytes < MS_DIGEST_MIN:
+            raise ValueError("smaller than DIGEST_MIN")
+
+    cdef bytes key_of(self, pair):
+        """The key of a plain ``(name, array)``; None if it is not plain."""
+        if type(pair) is not tuple or len(<tuple>pair) != 2:
+            return None
+        name, array = <tuple>pair
+        if type(array) is not ndarray or array.dtype is not self.dtype or array.shape != self.shape or not array.flags.c_contiguous:
+            return None
+        return plain_key(name)
+
+
+cdef size_t copy_in(const uint8_t **data, size_t count, Layout layout, uint8_t *to, uint64_t *checksums) noexcept nogil:
+    """Copy payloads one behind the other, up to one with a flag. The copy is what is looked at: nobody else writes to that."""
+    cdef size_t i
+    for i in range(count):
+        memcpy(to, data[i], layout.nbytes)
+        if ms_scan(to, layout.code, layout.rows, layout.columns):
+            return i
+        checksums[i] = ms_digest(to, layout.nbytes)
+        memset(to + layout.nbytes, 0, layout.stride - layout.nbytes if i + 1 < count else 0)
+        to += layout.stride
+    return count
+
+
+cdef class Files:
+    """Files of one folder (a descriptor), read all at once, without the interpreter lock: those of at most ``limit`` bytes that find
+    room whole, the others' first NPY_HEAD bytes.
+
+    ``names`` are the samples', ``paths`` the files' below the folder.
+    """
+
+    cdef uint8_t *memory
+    cdef ms_file *files
+    cdef size_t room
+    cdef readonly list names
+
+    def __init__(self, int folder, list names, list paths, size_t limit, size_t room):
+        cdef size_t i, count = len(paths)
+        cdef const char **each = <const char **>malloc((count + 1) * sizeof(char *))
+        if len(names) != len(paths):
+            raise ValueError("as many names as paths")
+        room += ms_files_room(count, HEAD_BYTES)
+        self.names = names
+        self.room = room
+        self.files = <ms_file *>malloc((count + 1) * sizeof(ms_file))
+        self.memory = <uint8_t *>malloc(room)
+        try:
+            if each == NULL or self.files == NULL or self.memory == NULL:
+                raise MemoryError
+            for i in range(count):
+                each[i] = PyBytes_AS_STRING(<bytes?>paths[i])
+            with nogil:
+                ms_read_files(folder, each, count, limit, HEAD_BYTES, self.memory, room, self.files)
+        finally:
+            free(each)
+
+    def __dealloc__(self):
+        free(self.memory)
+        free(self.files)
+
+    def __len__(self):
+        return len(self.names)
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.memory, self.room, 1, flags)
+
+    def place(self, size_t row):
+        """Where in this object's buffer a file begins."""
+        if row >= <size_t>len(self.names):
+            raise IndexError(row)
+        return self.files[row].at
+
+    cdef bint is_whole(self, size_t row, uint64_t nbytes) except -1:
+        if row >= <size_t>len(self.names):
+            raise IndexError(row)
+        cdef ms_file *file = self.files + row
+        return file.error == 0 and file.size == nbytes and file.bytes == nbytes
+
+    def headers(self, dict parsed):
+        """What ``parsed`` has for each file's first NPY_HEAD bytes: ``(header, NPY_HEAD)``, None where there is nothing, or where the file's
+        size is not that of the header and its ``nbytes``; and whether the file was read whole."""
+        cdef size_t i
+        cdef ms_file *file
+        result = []
+        for i in range(<size_t>len(self.names)):
+            file = self.files + i
+            found = entry = None
+            if file.error == 0 and file.bytes >= HEAD_BYTES:
+                found = parsed.get(PyBytes_FromStringAndSize(<const char *>self.memory + file.at, HEAD_BYTES))
+            if found is not None:
+                header, start = found
+                if start == HEAD_BYTES and file.size == HEAD_BYTES + <uint64_t>header.nbytes:
+                    entry = header, file.bytes == file.size
+            result.append(entry)
+        return result
+
+
 cdef struct Added:
     ms_record record    # without its name
     int64_t time
@@ -535,46 +670,89 @@ cdef class BlockBuilder:
         finally:
             PyBuffer_Release(&buffer)
 
-    def put(self, pairs, end, dict operations, uint64_t block, dtype, uint8_t code, tuple shape, size_t rows, digest, double deadline):
-        """``add`` plain pairs of the iterator ``pairs``, one by one, up to the first that is not, or finds no room, or comes after
-        ``deadline`` (of time.monotonic): that one is returned, or ``end``.
+    def put(self, pairs, Layout layout, dict operations, uint64_t block, double deadline):
+        """``add`` plain pairs of the iterator ``pairs``: as many as find room, and come before ``deadline`` (of time.monotonic).
 
-        Plain is a name of ASCII letters, digits and ``._+-``, with an ndarray of just this dtype (whose code is ``code``) and shape, in
-        C order, finite and without a row of zeros. What is added is noted in ``operations`` as ``index_entries`` wants it, for the
-        block at position ``block``.
+        Plain is a name of ASCII letters, digits and ``._+-``, with an ndarray of this layout in C order, finite and without a row of
+        zeros. What is added is noted in ``operations`` as ``index_entries`` wants it, for the block at position ``block``. Returns the pairs
+        that were taken and not added, and what ended the iterator: True, what it raised, or None if nothing has.
         """
-        cdef Py_buffer buffer
-        cdef Py_ssize_t length = 0
-        cdef const char *text
-        cdef bytes key
-        cdef double moment
-        for pair in pairs:
-            moment = clock(CLOCK_MONOTONIC)
-            if moment >= deadline or type(pair) is not tuple or len(<tuple>pair) != 2:
-                return pair
-            name, array = <tuple>pair
-            if (type(array) is not ndarray or array.dtype is not dtype or array.shape != shape
-                    or not PyUnicode_CheckExact(name) or not PyUnicode_IS_ASCII(name) or not array.flags.c_contiguous):
-                return pair
-            text = PyUnicode_AsUTF8AndSize(name, &length)
-            if not is_plain(text, length):
-                return pair
-            PyObject_GetBuffer(array, &buffer, PyBUF_C_CONTIGUOUS)
-            try:
-                if (not self.fits(buffer.len, len(shape), length)
-                        or scan_buffer(&buffer, code, rows, buffer.len // ms_itemsize(code) // rows)):
-                    return pair
-                key = PyBytes_FromStringAndSize(text, length)
-                operations[key] = block << 32 | self.append(
-                    key, code, shape, 0, digest(array), &buffer, <int64_t>(1e6 * clock(CLOCK_REALTIME)), 0)
-            finally:
-                PyBuffer_Release(&buffer)
-        return end
+        cdef Py_buffer buffers[AT_ONCE]
+        cdef const uint8_t *data[AT_ONCE]
+        cdef size_t i, count = 0, added = 0, room = self.entries_that_fit(layout), table = self.table_used
+        cdef list taken = [], keys = []
+        ended = True
+        try:
+            for pair in pairs:
+                taken.append(pair)
+                key = layout.key_of(pair) if count < room else None
+                if key is not None:
+                    table += ms_record_bytes(layout.ndim, PyBytes_GET_SIZE(key))
+                if key is None or table > self.table_capacity:
+                    ended = None
+                    break
+                PyObject_GetBuffer((<tuple>pair)[1], &buffers[count], PyBUF_C_CONTIGUOUS)
+                data[count] = <const uint8_t *>buffers[count].buf
+                count += 1
+                keys.append(key)
+                if count == AT_ONCE or clock(CLOCK_MONOTONIC) >= deadline:
+                    ended = None
+                    break
+        except BaseException as error:
+            ended = error
+        try:
+            added = self.take(data, count, keys, layout, operations, block)
+        finally:
+            for i in range(count):
+                PyBuffer_Release(&buffers[i])
+        return taken[added:], ended
+
+    def put_files(self, Files files, list rows, size_t first, Layout layout, dict operations, uint64_t block):
+        """The same for the files at ``rows``, from the ``first`` of them on, which have the layout's array after NPY_HEAD bytes. Returns how
+        many were added."""
+        cdef const uint8_t *data[AT_ONCE]
+        cdef size_t row, count = 0, room = self.entries_that_fit(layout), table = self.table_used
+        cdef list keys = []
+        while first + count < <size_t>len(rows) and count < room:
+            row = rows[first + count]
+            if not files.is_whole(row, HEAD_BYTES + layout.nbytes):
+                raise ValueError("the file is not whole, or no array of this layout")
+            key = plain_key(files.names[row])
+            if key is not None:
+                table += ms_record_bytes(layout.ndim, PyBytes_GET_SIZE(key))
+            if key is None or table > self.table_capacity:
+                break
+            data[count] = files.memory + files.files[row].at + HEAD_BYTES
+            keys.append(key)
+            count += 1
+        return self.take(data, count, keys, layout, operations, block)
+
+    cdef size_t entries_that_fit(self, Layout layout) noexcept:
+        cdef size_t begin = self.aligned()
+        if begin + layout.nbytes > self.capacity:
+            return 0
+        return min(<size_t>AT_ONCE, (self.capacity - begin - layout.nbytes) // layout.stride + 1)
+
+    cdef size_t take(self, const uint8_t **data, size_t count, list keys, Layout layout, dict operations, uint64_t block) except? -1:
+        """Copy payloads that fit, up to one that is not finite or has a row of zeros. Returns how many."""
+        cdef uint64_t checksums[AT_ONCE]
+        cdef size_t i, added, begin = self.aligned()
+        cdef int64_t time = <int64_t>(1e6 * clock(CLOCK_REALTIME))
+        memset(self.memory + self.header_room + self.used, 0, begin - self.used)
+        if count * layout.nbytes < GIL_BYTES:
+            added = copy_in(data, count, layout, self.memory + self.header_room + begin, checksums)
+        else:
+            with nogil:
+                added = copy_in(data, count, layout, self.memory + self.header_room + begin, checksums)
+        for i in range(added):
+            key = keys[i]
+            operations[key] = block << 32 | self.note(
+                key, layout.code, layout.shape, 0, checksums[i], begin + i * layout.stride, layout.nbytes, time, 0)
+        return added
 
     cdef uint32_t append(self, bytes name, uint8_t dtype, tuple shape, uint8_t flags, uint64_t checksum, const Py_buffer *data,
                          int64_t time, uint32_t run) except? 0xffffffff:
-        cdef ms_record record
-        cdef size_t i, at = self.aligned()
+        cdef size_t at = self.aligned()
         cdef uint8_t *to = self.memory + self.header_room + at
         if at + <size_t>data.len > self.capacity:
             raise ValueError("the entry does not fit this block")
@@ -584,7 +762,14 @@ cdef class BlockBuilder:
         else:
             with nogil:
                 memcpy(to, data.buf, data.len)
-        record.bytes = <uint32_t>data.len
+        return self.note(name, dtype, shape, flags, checksum, at, data.len, time, run)
+
+    cdef uint32_t note(self, bytes name, uint8_t dtype, tuple shape, uint8_t flags, uint64_t checksum, size_t at, size_t nbytes,
+                       int64_t time, uint32_t run) except? 0xffffffff:
+        """Enter a payload that lies at ``at`` into the table."""
+        cdef ms_record record
+        cdef size_t i
+        record.bytes = <uint32_t>nbytes
         record.checksum = checksum
         record.offset = <uint32_t>at       # becomes the offset in the block when the header's size is known
         record.dtype = dtype
@@ -599,8 +784,8 @@ cdef class BlockBuilder:
         self.added[self.count].time = time
         self.added[self.count].run = run
         self.table_used += ms_write_record(self.table + self.table_used, &record)
-        self.used = at + record.bytes
-        self.payload_bytes += record.bytes
+        self.used = at + nbytes
+        self.payload_bytes += nbytes
         self.count += 1
         return self.count - 1
 
@@ -785,6 +970,16 @@ cdef double clock(int which) noexcept nogil:
     return now.tv_sec + 1e-9 * now.tv_nsec
 
 
+cdef bytes plain_key(name):
+    """The key of a name of ASCII letters, digits and ``._+-``; None for any other."""
+    cdef Py_ssize_t length = 0
+    cdef const char *text
+    if not PyUnicode_CheckExact(name) or not PyUnicode_IS_ASCII(name):
+        return None
+    text = PyUnicode_AsUTF8AndSize(name, &length)
+    return PyBytes_FromStringAndSize(text, length) if is_plain(text, length) else None
+
+
 cdef bint is_plain(const char *text, Py_ssize_t length) noexcept nogil:
     """What store/keys.py need not look at any closer."""
     cdef Py_ssize_t i
@@ -815,6 +1010,21 @@ def scan(data, uint32_t dtype, size_t rows, size_t columns):
         return scan_buffer(&buffer, dtype, rows, columns)
     finally:
         PyBuffer_Release(&buffer)
+
+
+def digest(data):
+    """XXH3-64 of a buffer of at least DIGEST_MIN bytes."""
+    cdef Py_buffer buffer
+    cdef uint64_t result
+    PyObject_GetBuffer(data, &buffer, PyBUF_C_CONTIGUOUS)
+    try:
+        if buffer.len < MS_DIGEST_MIN:
+            raise ValueError("shorter than DIGEST_MIN")
+        with nogil:
+            result = ms_digest(<const uint8_t *>buffer.buf, buffer.len)
+    finally:
+        PyBuffer_Release(&buffer)
+    return result
 
 
 def page_of(value):

@@ -63,8 +63,8 @@ class Snapshot:
 
     def get_each(self, database: bytes, prefix: bytes, keys: list[bytes]) -> list[bytes | None]:
         with guard, self.environment.errors:
-            handle = self.environment.databases[database]
             get = self._transaction().get
+            handle = self.environment.databases[database]
             try:
                 values = [get(prefix + key, None, handle) for key in keys]
             finally:

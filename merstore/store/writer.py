@@ -76,14 +76,7 @@ class _Pending:
         self.record = record
         self.operations: dict[bytes, int | _Fail | _Delete] = {}
         self.builders: list[_core.BlockBuilder] = []
-        # what a plain array of the view is like, for BlockBuilder.put; no rows: there are none
-        self.code = dtypes.CODES[record.dtype]
-        self.dtype = dtypes.numpy_dtype(self.code)
-        self.shape = record.row_shape
-        self.rows = self.shape[0] if len(self.shape) > 1 else 1
-        if record.ragged or self.code == dtypes.BFLOAT16:
-            self.rows = 0
-        self.nbytes = record.row_elements * self.dtype.itemsize
+        self.layout = _layout(record)
 
     def replaces(self, key: bytes) -> bool:
         """Whether a tensor of this name will not be there any more."""
@@ -156,38 +149,64 @@ class Writer:
         one are kept.
         """
         pairs = iter(pairs)
-        pair: Any = next(pairs, _END)
-        while pair is not _END:
-            name, array = pair
-            self.put(view, name, array)
-            pair = self._put_plain(view, pairs)
+        ended: BaseException | bool | None = None
+        while not ended:
+            rest, ended = self._put_plain(view, pairs)
+            for name, array in rest:
+                self.put(view, name, array)
+        if isinstance(ended, BaseException):
+            raise ended
 
-    def _put_plain(self, view: "View", pairs: Iterator[Any]) -> Any:
-        """Put as many as are simple and find room in the last block. Returns what comes after them."""
+    def _put_plain(
+        self, view: "View", pairs: Iterator[Any]
+    ) -> tuple[list[Any], BaseException | bool | None]:
+        """Put as many as are simple and find room in the last block. Returns those that were taken and
+        not put, and what ended the iterator (see BlockBuilder.put).
+        """
         pending = self._known.get(view)
-        if pending is None or not pending.rows:
-            return next(pairs, _END)
+        if pending is None or pending.layout is None:
+            pair = next(pairs, _END)
+            return ([], True) if pair is _END else ([pair], None)
         block = len(pending.builders) - 1
         builder = pending.builders[block]
         before = len(builder), builder.payload_bytes
-        try:
-            after = builder.put(
-                pairs,
-                _END,
-                pending.operations,
-                block,
-                pending.dtype,
-                pending.code,
-                pending.shape,
-                pending.rows,
-                digest,
-                self._since + self._max_seconds,
-            )
-        finally:
-            self._bytes += builder.payload_bytes - before[1]
-            self._bytes += (len(builder) - before[0]) * (OVERHEAD_BYTES + NAME_BYTES)
+        result = builder.put(
+            pairs, pending.layout, pending.operations, block, self._since + self._max_seconds
+        )
+        self._took(builder, before)
+        return result
+
+    def put_files(self, view: "View", files: _core.Files, rows: list[int]) -> list[int]:
+        """``put`` of the ``.npy`` files at ``rows``, which were read whole and have arrays of the view's
+        dtype and shape, in C order behind NPY_HEAD bytes. Returns the rows of those that were not put:
+        their array or name is one that ``put`` has to look at.
+        """
+        rest: list[int] = []
+        done = 0
+        while done < len(rows):
+            pending = self._known.get(view) or self._of(view)
+            layout = pending.layout
+            if layout is None:
+                return rest + rows[done:]
+            name = files.names[rows[done]]
+            builder = self._builder(pending, layout.nbytes, layout.ndim, 4 * len(name))
+            before = len(builder), builder.payload_bytes
+            block = len(pending.builders) - 1
+            added = builder.put_files(files, rows, done, layout, pending.operations, block)
+            done += added
+            self._took(builder, before)
+            if not added:
+                rest.append(rows[done])
+                done += 1
+        return rest
+
+    def _took(self, builder: _core.BlockBuilder, before: tuple[int, int]) -> None:
+        """Take note of what was put into a block behind our back; commit if it is time."""
+        if not self._bytes:
+            self._since = time.monotonic()
+        self._bytes += builder.payload_bytes - before[1]
+        self._bytes += (len(builder) - before[0]) * (OVERHEAD_BYTES + NAME_BYTES)
         self._commit_if_due()
-        return after
 
     def fail(self, view: "View", name: str, kind: str, message: str) -> None:
         """Record why a sample has no tensor. A tensor that is there stays; an earlier failure is
@@ -250,21 +269,25 @@ class Writer:
         run: int,
     ) -> int:
         """Copy a payload into a block. ``run`` is 0 for this process's. Returns the put."""
-        nbytes = data.nbytes
+        builder = self._builder(pending, data.nbytes, len(shape), len(key))
+        place = builder.add(key, dtype, shape, flags, checksum, data, written, run)
+        return (len(pending.builders) - 1) << PLACE_BITS | place
+
+    def _builder(
+        self, pending: _Pending, nbytes: int, ndim: int, name_bytes: int
+    ) -> _core.BlockBuilder:
+        """The last block, or a new one if it has no room for such an entry."""
         builders = pending.builders
-        if not builders or not builders[-1].fits(nbytes, len(shape), len(key)):
+        if not builders or not builders[-1].fits(nbytes, ndim, name_bytes):
             if self._thread is not None:
                 self._environment.map.write_back()  # what it has written so far
             if nbytes > BLOCK_BYTES:
-                builders.append(_core.BlockBuilder(nbytes, len(key) + 64))
+                builders.append(_core.BlockBuilder(nbytes, name_bytes + 64))
+            elif self._spare:
+                builders.append(self._spare.pop())
             else:
-                builders.append(
-                    self._spare.pop()
-                    if self._spare
-                    else _core.BlockBuilder(BLOCK_BYTES, TABLE_BYTES)
-                )
-        place = builders[-1].add(key, dtype, shape, flags, checksum, data, written, run)
-        return (len(builders) - 1) << PLACE_BITS | place
+                builders.append(_core.BlockBuilder(BLOCK_BYTES, TABLE_BYTES))
+        return builders[-1]
 
     def _add(
         self, pending: _Pending, key: bytes, operation: int | _Fail | _Delete, nbytes: int
@@ -564,6 +587,17 @@ class Writer:
             self._take()
             with contextlib.suppress(Exception):  # the block's own comes first
                 self._finish()
+
+
+def _layout(record: ViewRecord) -> "_core.Layout | None":
+    """What a plain array of the view is like, if the C core can put it by itself."""
+    code = dtypes.CODES[record.dtype]
+    dtype = dtypes.numpy_dtype(code)
+    if record.ragged or code == dtypes.BFLOAT16:
+        return None
+    if record.row_elements * dtype.itemsize < _core.DIGEST_MIN:
+        return None
+    return _core.Layout(dtype, code, record.row_shape)
 
 
 def _retire(record: ViewRecord, entry: bytes, dead: dict[int, tuple[int, int, int]]) -> None:

@@ -1,5 +1,6 @@
 """The C core from Python: what lives as long as what, and that nothing given to it leads outside of memory."""
 
+import os
 import struct
 import subprocess
 import sys
@@ -337,3 +338,65 @@ def test_the_stub_is_what_the_extension_is(tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert checked.returncode == 0, checked.stdout
+
+
+class TestDigest:
+    @given(st.binary(min_size=_core.DIGEST_MIN, max_size=5000))
+    def test_it_is_xxh3(self, data: bytes) -> None:
+        assert _core.digest(data) == xxhash.xxh3_64_intdigest(data)
+
+    def test_shorter_input_is_for_the_package(self) -> None:
+        with pytest.raises(ValueError, match="DIGEST_MIN"):
+            _core.digest(bytes(_core.DIGEST_MIN - 1))
+
+
+class TestFiles:
+    """Whole files of one folder, and headers that are known."""
+
+    def read(self, folder: Path, names: list[str], limit: int, room: int) -> _core.Files:
+        fd = os.open(folder, os.O_RDONLY)
+        try:
+            return _core.Files(fd, names, [name.encode() for name in names], limit, room)
+        finally:
+            os.close(fd)
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        np.save(tmp_path / "a", np.arange(100, dtype="f4"))
+        np.save(tmp_path / "b", np.arange(100, 200, dtype="f4"))
+        np.save(tmp_path / "other", np.arange(300, dtype="f8"))
+        (tmp_path / "cut").write_bytes((tmp_path / "a.npy").read_bytes()[:-1])
+        return tmp_path
+
+    NAMES = ("a.npy", "missing", "b.npy", "other.npy", "cut")
+
+    def known(self, folder: Path) -> dict[bytes, tuple[Any, int]]:
+        head = (folder / "a.npy").read_bytes()[: _core.NPY_HEAD]
+        return {head: (np.empty(100, "f4"), _core.NPY_HEAD)}
+
+    def test_headers(self, folder: Path) -> None:
+        known = self.known(folder)
+        ((header, _),) = known.values()
+        for limit, whole in ((10_000, True), (0, False)):
+            files = self.read(folder, list(self.NAMES), limit, 100_000)
+            assert files.headers(known) == [(header, whole), None, (header, whole), None, None]
+        start = files.place(2)
+        assert memoryview(files)[start : start + 6] == b"\x93NUMPY"
+
+    def test_what_is_put_of_them(self, folder: Path) -> None:
+        files = self.read(folder, list(self.NAMES), 10_000, 100_000)
+        layout = _core.Layout(np.dtype("f4"), FLOAT32, (100,))
+        builder = _core.BlockBuilder(4096, 1000)
+        operations: dict[bytes, Any] = {}
+        assert builder.put_files(files, [0, 2], 0, layout, operations, 0) == 2
+        assert list(operations) == [b"a.npy", b"b.npy"]
+        for row in (1, 3, 4):  # missing, another array, cut short
+            with pytest.raises(ValueError, match="not whole"):
+                builder.put_files(files, [row], 0, layout, operations, 0)
+        with pytest.raises(IndexError):
+            builder.put_files(files, [5], 0, layout, operations, 0)
+        assert len(builder) == 2
+
+    def test_no_layout_is_smaller_than_a_digest(self) -> None:
+        with pytest.raises(ValueError, match="DIGEST_MIN"):
+            _core.Layout(np.dtype("f4"), FLOAT32, (60,))
