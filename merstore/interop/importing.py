@@ -9,6 +9,8 @@ Whatever is wrong with a file concerns that file: it is left out, with the reaso
 is affected. An import that was interrupted goes on where it was when it is started again.
 """
 
+import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -17,14 +19,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from merstore._core import DIGEST_MIN, NPY_HEAD, Files
 from merstore.errors import InvalidKey, InvalidTensor, SpecMismatch, StaleView
-from merstore.interop.npy import Array, NpyHeader, peek, read_array
+from merstore.interop.npy import Array, NpyHeader, parsed_headers, read_array, read_header
 from merstore.interop.pipeline import Readers, chunks
 from merstore.interop.trees import Tree
-from merstore.store.dtypes import numpy_dtype
+from merstore.store.dtypes import CODES, numpy_dtype
 from merstore.store.entry import unpack
 from merstore.store.store import Store
 from merstore.store.view import View
+from merstore.store.writer import Writer
 
 __all__ = ["ImportReport", "Progress", "Refused", "ViewImport", "import_tree"]
 
@@ -34,6 +38,9 @@ Progress = Callable[[int, int, int], None]
 """Called with files done, files in all, bytes of payload done."""
 
 Shape = tuple[int | None, ...]
+Kept = tuple[Files, int]  # a file that was read, and its row there
+Batch = tuple[Files, list[int]]
+Single = tuple[str, Array | str]
 
 KEEP_BYTES = 256 << 20  # of small files, from the first pass to the second
 KEEP_FILE_BYTES = 16 << 10
@@ -131,21 +138,39 @@ def import_tree(
             done = ViewImport(tree.view, tree.folder)
             report.views.append(done)
             start = time.perf_counter()
-            _ViewImporter(store, tree, readers, meter, done).run(nonfinite, replace)
+            try:
+                folder = os.open(tree.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            except OSError as error:
+                done.problem = f"{tree.directory} cannot be read: {error.strerror}"
+                meter.add(len(tree.files), 0)
+                continue
+            try:
+                _ViewImporter(store, tree, folder, readers, meter, done).run(nonfinite, replace)
+            finally:
+                os.close(folder)
             done.seconds = time.perf_counter() - start
     return report
 
 
 class _ViewImporter:
     def __init__(
-        self, store: Store, tree: Tree, readers: Readers, meter: "_Meter", done: ViewImport
+        self,
+        store: Store,
+        tree: Tree,
+        folder: int,
+        readers: Readers,
+        meter: "_Meter",
+        done: ViewImport,
     ) -> None:
         self.store = store
         self.tree = tree
+        self.folder = folder  # a descriptor of the tree's directory
         self.readers = readers
         self.meter = meter
         self.done = done
-        self.kept: dict[str, Array] = {}
+        self.kept: dict[str, Kept] = {}
+        self.headers: dict[str, NpyHeader] = {}
+        self.plain: tuple[np.dtype[Any], tuple[int, ...]] | None = None
 
     def run(self, nonfinite: str, replace: bool) -> None:
         headers = self._scan()
@@ -170,33 +195,45 @@ class _ViewImporter:
         headers = {}
         room = 0 if self.tree.view in self.store else KEEP_BYTES
 
-        def peek_each(names: Sequence[str]) -> list[tuple[str, NpyHeader | str, Array | None]]:
-            limit = KEEP_FILE_BYTES if room > 0 else 0
-            return [(name, *self._peek(name, limit)) for name in names]
+        def look(names: Sequence[str]) -> list[tuple[str, NpyHeader | str, Kept | None]]:
+            files = self._open(
+                names, KEEP_FILE_BYTES, min(max(room, 0), len(names) * KEEP_FILE_BYTES)
+            )
+            found = files.headers(parsed_headers)
+            return [
+                (name, *self._peek(name))
+                if known is None or not known[0].nbytes
+                else (name, known[0], (files, row) if known[1] else None)
+                for row, (name, known) in enumerate(zip(names, found, strict=True))
+            ]
 
         todo = chunks(self.tree.files, lambda name: KEEP_FILE_BYTES, files=512)
-        for results in self.readers.map(peek_each, todo):
-            for name, header, array in results:
+        for results in self.readers.map(look, todo):
+            for name, header, kept in results:
                 if isinstance(header, str):
                     self._refuse(name, header)
                     self.meter.add(1, 0)
                     continue
                 headers[name] = header
-                if array is not None:
-                    self.kept[name] = array
+                if kept is not None:
+                    self.kept[name] = kept
                     room -= header.nbytes
         return headers
 
-    def _peek(self, name: str, limit: int) -> tuple[NpyHeader | str, Array | None]:
+    def _open(self, names: Sequence[str], limit: int, room: int) -> Files:
+        paths = [os.fsencode(self.tree.files[name]) for name in names]
+        return Files(self.folder, list(names), paths, limit, room)
+
+    def _peek(self, name: str) -> tuple[NpyHeader | str, None]:
         path = self.tree.path(name)
         try:
-            header, array = peek(path, limit)
+            header = read_header(path)
         except (InvalidTensor, OSError) as error:
             return str(error), None
         if header.nbytes == 0:
             why = f"{path}: holds nothing (shape {header.shape}): compute it again, or remove it"
             return why, None
-        return header, array
+        return header, None
 
     def _view(self, headers: Iterable[NpyHeader], nonfinite: str) -> View:
         """The view of this tree: the one that is there, or a new one."""
@@ -234,33 +271,72 @@ class _ViewImporter:
 
     def _put(self, view: View, headers: dict[str, NpyHeader]) -> None:
         done = self.done
-        todo = chunks(headers, lambda name: headers[name].nbytes, files=64)
+        record = view.record
+        # what the files are like that the writer takes as they are
+        dtype = numpy_dtype(CODES[record.dtype])
+        if not record.ragged and record.row_elements * dtype.itemsize >= DIGEST_MIN:
+            self.plain = dtype, record.row_shape
+        self.headers = headers
+        todo = chunks(headers, lambda name: headers[name].nbytes, files=256)
         with self.store.writer(COMMIT_BYTES) as writer:
-            for results in self.readers.map(self._read, todo):
-                put = 0
-                for name, array in results:
-                    if isinstance(array, str):
-                        self._refuse(name, array)
-                        continue
-                    try:
-                        writer.put(view, name, array, as_stored=True)
-                    except (InvalidTensor, InvalidKey) as error:
-                        self._refuse(name, str(error))
-                        continue
-                    done.imported += 1
-                    put += array.nbytes
-                    if notes := headers[name].notes:
-                        done.notes.update(notes)
-                done.bytes += put
-                self.meter.add(len(results), put)
+            for names, batches, singles in self.readers.map(self._read, todo):
+                before = done.bytes
+                for files, rows in batches:
+                    rest = writer.put_files(view, files, rows)
+                    done.imported += len(rows) - len(rest)
+                    done.bytes += (len(rows) - len(rest)) * headers[files.names[rows[0]]].nbytes
+                    singles += [(files.names[row], self._array(files.names[row])) for row in rest]
+                for name, array in singles:
+                    self._put_single(writer, view, name, array)
+                self.meter.add(len(names), done.bytes - before)
 
-    def _read(self, names: Sequence[str]) -> list[tuple[str, Array | str]]:
-        return [(name, self._array(name)) for name in names]
+    def _put_single(self, writer: Writer, view: View, name: str, array: Array | str) -> None:
+        if isinstance(array, str):
+            self._refuse(name, array)
+            return
+        try:
+            writer.put(view, name, array, as_stored=True)
+        except (InvalidTensor, InvalidKey) as error:
+            self._refuse(name, str(error))
+            return
+        self.done.imported += 1
+        self.done.bytes += array.nbytes
+        self.done.notes.update(self.headers[name].notes)
+
+    def _read(self, names: Sequence[str]) -> tuple[Sequence[str], list[Batch], list[Single]]:
+        """What there is to put: files that the writer takes as they are, by their rows; and arrays, or why
+        there is none.
+        """
+        batches: list[Batch] = []
+        singles: list[Single] = []
+        again = [name for name in names if name not in self.kept]
+        files = self._open(again, sys.maxsize, sum(self._room(name) for name in again))
+        found = dict(zip(again, enumerate(files.headers(parsed_headers)), strict=True))
+        for name in names:
+            if name in found:
+                row, known = found[name]
+                header = known[0] if known and known[1] else None
+                held = files
+            else:
+                held, row = self.kept.pop(name)
+                header = self.headers[name]
+            if header is None or header.notes:  # no plain file
+                singles.append((name, self._array(name)))
+            elif (header.dtype, header.shape) != self.plain:
+                values = header.nbytes // header.dtype.itemsize
+                start = held.place(row) + NPY_HEAD
+                array = np.frombuffer(held, header.dtype, values, start)  # type: ignore[call-overload]
+                singles.append((name, array.reshape(header.shape)))
+            elif batches and batches[-1][0] is held:
+                batches[-1][1].append(row)
+            else:
+                batches.append((held, [row]))
+        return names, batches, singles
+
+    def _room(self, name: str) -> int:
+        return self.headers[name].nbytes + NPY_HEAD + 64
 
     def _array(self, name: str) -> Array | str:
-        array = self.kept.pop(name, None)
-        if array is not None:
-            return array
         try:
             return read_array(self.tree.path(name))[0]
         except (InvalidTensor, OSError) as error:

@@ -95,7 +95,7 @@ def peek(path: str | os.PathLike[str], limit: int) -> tuple[NpyHeader, Array | N
         data = os.read(fd, size + 1 if whole else 256)  # one more: a file that grows is seen
         if whole and len(data) < size:
             data = _read_on(fd, data)
-        header, start = _parsed.get(data[:128]) or _parse(path, data, fd)
+        header, start = parsed_headers.get(data[:128]) or _parse(path, data, fd)
     finally:
         os.close(fd)
     if size != start + header.nbytes:
@@ -133,7 +133,7 @@ _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 
 # Header and its length by its bytes: the headers of a feature folder are few, 128 bytes as a rule,
 # and each is parsed once.
-_parsed: dict[bytes, tuple[NpyHeader, int]] = {}
+parsed_headers: dict[bytes, tuple[NpyHeader, int]] = {}
 _PARSED_MAX = 4096
 
 
@@ -165,12 +165,12 @@ def _parse(path: object, data: bytes, fd: int) -> tuple[NpyHeader, int]:
     if start > len(data):
         _refuse(path, "is cut short inside its header", "copy or compute it again")
     head = data[:start]
-    parsed = _parsed.get(head)
+    parsed = parsed_headers.get(head)
     if parsed is None:
         header = _parse_header(path, head[12 if wide else 10 :], utf8=data[6] == 3)
-        if len(_parsed) >= _PARSED_MAX:
-            _parsed.clear()
-        parsed = _parsed[head] = header, start
+        if len(parsed_headers) >= _PARSED_MAX:
+            parsed_headers.clear()
+        parsed = parsed_headers[head] = header, start
     return parsed
 
 

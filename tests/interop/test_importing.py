@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import merstore
+from merstore._core import Files
 from merstore.errors import ReadOnlyStore, StoreFull
 from merstore.interop import importing, pipeline
 from merstore.interop.importing import ImportReport, import_tree
-from merstore.interop.npy import STORABLE, peek
+from merstore.interop.npy import STORABLE
 from merstore.interop.trees import discover
 from merstore.store.store import Store
 
@@ -272,11 +273,11 @@ def test_a_second_run_reads_no_array(
     arrays = {"a": ones(3, 4), "b": ones(5, 4), "c": ones(4), "d": ones(2, 4, dtype="f8")}
     bring(store, save(fra, arrays))
 
-    def header_only(path: str, limit: int) -> Any:
-        assert limit == 0
-        return peek(path, 0)
+    def headers_only(*arguments: Any) -> Files:
+        assert arguments[-1] == 0, "there is room for more"
+        return Files(*arguments)
 
-    monkeypatch.setattr(importing, "peek", header_only)
+    monkeypatch.setattr(importing, "Files", headers_only)
     monkeypatch.setattr(importing, "read_array", lambda path: pytest.fail(f"{path} was read"))
     report = bring(store, fra)
     assert (report.imported, report.skipped, report.refused) == (0, 4, [])
@@ -334,7 +335,7 @@ def test_an_interrupted_import_keeps_what_it_committed_and_goes_on(
     assert all(store[UTT][f"s{i:04d}"][0] == i for i in range(300))
 
 
-@pytest.mark.parametrize("reader", ["peek", "read_array"])
+@pytest.mark.parametrize("reader", ["Files", "read_header", "read_array"])
 @pytest.mark.parametrize("cached", [True, False])
 def test_a_reader_that_breaks_ends_the_import_and_its_threads(
     store: Store, utt: Path, monkeypatch: pytest.MonkeyPatch, reader: str, cached: bool
@@ -342,8 +343,10 @@ def test_a_reader_that_breaks_ends_the_import_and_its_threads(
     def out_of_memory(*_: object) -> None:
         raise MemoryError
 
-    save(utt, {f"{i}": ones(4) for i in range(300)})
+    # in Fortran order, so that each reader is asked
+    save(utt, {f"{i}": np.asfortranarray(ones(4, 4)) for i in range(300)})
     monkeypatch.setattr(importing, "KEEP_FILE_BYTES", 0)
+    monkeypatch.setattr(importing, "parsed_headers", {})
     monkeypatch.setattr(importing, reader, out_of_memory)
     if not cached:
         monkeypatch.setattr(pipeline, "_blocks_read", count().__next__)
