@@ -1,7 +1,10 @@
 """Random batches that are not in the page cache, against reading the file from end to end."""
 
+import mmap
+import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,8 @@ BATCHES = 8  # in a round
 ROUNDS = 9
 BAR = 0.7
 SEQUENTIAL = "sequential read of the file"
+DIRECT = "the disk itself: O_DIRECT reads of the same entries, 16 threads"
+THREADS = 16
 
 
 def run(folder: Path, nbytes: int = GIB) -> Iterator[Figure]:
@@ -83,11 +88,28 @@ def run(folder: Path, nbytes: int = GIB) -> Iterator[Figure]:
             np.take(mapped, batch, 0, out, "clip")
         yield
 
+    def direct(number: int) -> Iterator[None]:
+        """What the disk can do with these requests: nothing is copied, kept or looked up."""
+        settle(2 * moved)
+        parts = np.array_split(rows[number].ravel() * FRAMES.nbytes, THREADS)
+        buffers = [mmap.mmap(-1, FRAMES.nbytes) for _ in parts]
+        file = os.open(flat, os.O_RDONLY | os.O_DIRECT)
+
+        def read(offsets: np.ndarray, buffer: mmap.mmap) -> None:
+            for offset in offsets.tolist():
+                os.preadv(file, [buffer], offset)
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            yield
+            list(pool.map(read, parts, buffers))
+            yield
+        os.close(file)
+
     ours = {
         "selection.gather": gather,
         "selection.gather, the next batch asked for ahead (as FeatureLoader does)": gather_ahead,
     }
-    theirs = {SEQUENTIAL: sequential, "np.memmap (page faults)": memmap}
+    theirs = {SEQUENTIAL: sequential, "np.memmap (page faults)": memmap, DIRECT: direct}
     seconds = interleave(ours | theirs, ROUNDS)
     for name in ours:
         for against in theirs:
