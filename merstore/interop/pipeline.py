@@ -1,6 +1,5 @@
 """Reading many files ahead of who works on them."""
 
-import resource
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,12 +30,7 @@ def chunks(names: Iterable[str], size: Callable[[str], int], files: int) -> Iter
 
 
 class Readers:
-    """Reads chunks of files, in order.
-
-    Files that are in the page cache are read right away: threads would only take turns at the
-    interpreter lock, at half the speed. Where the disk has to be waited for (the system counts
-    that), `jobs` threads wait for it, a bounded number of bytes ahead.
-    """
+    """Reads chunks of files in `jobs` threads, in order, a bounded number of bytes ahead."""
 
     def __init__(self, jobs: int) -> None:
         self._pool = ThreadPoolExecutor(max(1, jobs), "merstore-read")
@@ -51,35 +45,16 @@ class Readers:
         self, read: Callable[[Sequence[str]], Result], chunks: Iterable[Chunk]
     ) -> Iterator[Result]:
         """`read` of each chunk's names, in order of the chunks."""
-
-        def run(names: Sequence[str]) -> tuple[Result, bool]:
-            before = _blocks_read()
-            return read(names), _blocks_read() == before
-
-        ahead: deque[tuple[Future[tuple[Result, bool]], int]] = deque()
+        ahead: deque[tuple[Future[Result], int]] = deque()
         ahead_bytes = 0
-        is_cached = True
         for names, nbytes in chunks:
-            if is_cached and not ahead:
-                result, is_cached = run(names)
-                yield result
-                continue
-            ahead.append((self._pool.submit(run, names), nbytes))
+            ahead.append((self._pool.submit(read, names), nbytes))
             ahead_bytes += nbytes
             while ahead and (
-                is_cached
-                or ahead[0][0].done()
-                or ahead_bytes > AHEAD_BYTES
-                or len(ahead) > AHEAD_CHUNKS
+                ahead[0][0].done() or ahead_bytes > AHEAD_BYTES or len(ahead) > AHEAD_CHUNKS
             ):
                 future, size = ahead.popleft()
                 ahead_bytes -= size
-                result, is_cached = future.result()
-                yield result
+                yield future.result()
         for future, _ in ahead:
-            yield future.result()[0]
-
-
-def _blocks_read() -> int:
-    """Blocks that the system has read from a disk or network for this thread."""
-    return resource.getrusage(resource.RUSAGE_THREAD).ru_inblock
+            yield future.result()

@@ -1,10 +1,8 @@
 """What lies in a feature folder comes into the store bit for bit; what is wrong is left out."""
 
 import os
-import random
 import threading
 from collections.abc import Mapping
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -336,9 +334,8 @@ def test_an_interrupted_import_keeps_what_it_committed_and_goes_on(
 
 
 @pytest.mark.parametrize("reader", ["Files", "read_header", "read_array"])
-@pytest.mark.parametrize("cached", [True, False])
 def test_a_reader_that_breaks_ends_the_import_and_its_threads(
-    store: Store, utt: Path, monkeypatch: pytest.MonkeyPatch, reader: str, cached: bool
+    store: Store, utt: Path, monkeypatch: pytest.MonkeyPatch, reader: str
 ) -> None:
     def out_of_memory(*_: object) -> None:
         raise MemoryError
@@ -348,8 +345,6 @@ def test_a_reader_that_breaks_ends_the_import_and_its_threads(
     monkeypatch.setattr(importing, "KEEP_FILE_BYTES", 0)
     monkeypatch.setattr(importing, "parsed_headers", {})
     monkeypatch.setattr(importing, reader, out_of_memory)
-    if not cached:
-        monkeypatch.setattr(pipeline, "_blocks_read", count().__next__)
     with pytest.raises(MemoryError):
         bring(store, utt)
     assert own_threads() == []
@@ -379,26 +374,19 @@ def test_a_full_store_keeps_what_was_committed(
 # --- how it is read ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cached", ["always", "never", "sometimes"])
+@pytest.mark.parametrize("jobs", [1, 3])
 @pytest.mark.parametrize("keep", [0, 1000, 1 << 20])
 def test_the_way_of_reading_does_not_matter(
-    store: Store, fra: Path, monkeypatch: pytest.MonkeyPatch, cached: str, keep: int
+    store: Store, fra: Path, monkeypatch: pytest.MonkeyPatch, jobs: int, keep: int
 ) -> None:
-    """Right away or by threads, kept from the first pass or read again: the same store."""
-    blocks = {
-        "always": lambda: 0,
-        "never": count().__next__,
-        "sometimes": lambda: random.randrange(2),
-    }
-    random.seed(0)
-    monkeypatch.setattr(pipeline, "_blocks_read", blocks[cached])
+    """By one thread or several, kept from the first pass or read again: the same store."""
     monkeypatch.setattr(pipeline, "AHEAD_BYTES", 4096)
     monkeypatch.setattr(pipeline, "CHUNK_BYTES", 500)
     monkeypatch.setattr(importing, "COMMIT_BYTES", 5000)
     monkeypatch.setattr(importing, "KEEP_BYTES", keep)
     arrays = {f"s{i:04d}": np.full((1 + i % 7, 4), i, "f4") for i in range(150)}
     (save(fra, arrays) / "s0007.npy").write_bytes(b"")
-    report = bring(store, fra, jobs=3)
+    report = bring(store, fra, jobs=jobs)
     assert report.imported == 149
     assert [refused.name for refused in report.refused] == ["s0007"]
     del arrays["s0007"]
