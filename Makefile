@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 VENV   ?= .venv
+PEERS  ?= .venv-peers
 CC     ?= cc
 
 # for `make demo`: a folder or list of your own clips, a vision encoder (folder or hub id), where the store goes
@@ -25,7 +26,7 @@ CORE_TESTS := tests/store tests/interop
 $(if $(wildcard merstore/_core.*.so),,$(shell rm -f $(BUILT)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format csrc-test sanitize valgrind bench bench-micro gpu-check dist clean distclean
+.PHONY: help demo test test-all lint format csrc-test sanitize valgrind bench bench-micro bench-peers gpu-check dist clean distclean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,7 +58,7 @@ csrc-test: $(C_TESTS:%=build/csrc/%) ## the C unit tests alone
 sanitize: $(BUILT) $(C_TESTS:%=build/csrc-sanitize/%) ## C tests and the Python tests of the core under ASan and UBSan
 	@for t in $(C_TESTS:%=build/csrc-sanitize/%); do echo $$t; $$t || exit 1; done
 	MERSTORE_SANITIZE=1 $(BIN)/python setup.py -q build --build-base build/sanitize --build-lib build/sanitize/lib
-	PYTHONPATH=build/sanitize/lib PYTHONSAFEPATH=1 LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" \
+	PYTHONPATH=build/sanitize/lib PYTHONSAFEPATH=1 LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libstdc++.so.6)" \
 	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 UBSAN_OPTIONS=print_stacktrace=1 \
 	$(BIN)/pytest -m "not slow" -p no:cacheprovider $(CORE_TESTS) $(PYTEST_ARGS)
 
@@ -69,6 +70,9 @@ bench: $(BUILT) ## the benchmarks; results and the machine they came from go to 
 
 bench-micro: $(BUILT) ## single operations under pytest-benchmark; saved for `pytest-benchmark compare`
 	$(BIN)/python -m pytest benchmarks --benchmark-autosave --benchmark-columns=median,iqr,rounds $(PYTEST_ARGS)
+
+bench-peers: $(PEERS)/.installed ## against other stores and loaders, in an environment of their own; results go to benchmarks/results
+	$(PEERS)/bin/python -m benchmarks.peers $(BENCH_ARGS)
 
 gpu-check: $(BUILT) ## the tests that need a CUDA device
 	MERSTORE_REQUIRE_GPU=1 $(BIN)/pytest -m gpu $(PYTEST_ARGS)
@@ -87,8 +91,8 @@ clean: ## what was built, not the environment
 	rm -f $(BUILT)
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-distclean: clean ## the environment too
-	rm -rf $(VENV)
+distclean: clean ## the environments too
+	rm -rf $(VENV) $(PEERS)
 
 # ---- how the above is made ---------------------------------------------------------------------------
 
@@ -104,6 +108,12 @@ $(DEPS): pyproject.toml constraints.txt | $(BIN)/python
 
 $(BUILT): $(DEPS) setup.py merstore/_core.pyx $(C_SOURCES) $(C_HEADERS)
 	$(BIN)/python setup.py -q build_ext --inplace
+	@touch $@
+
+# only what the rivals need beyond $(VENV), which it stands on
+$(PEERS)/.installed: pyproject.toml constraints.txt benchmarks/peers/no-deps.txt | $(BUILT)
+	@echo "installing the rivals into $(PEERS)"
+	$(BIN)/python -m benchmarks.peers.install $(PEERS)
 	@touch $@
 
 build/csrc/%: csrc/tests/%.c $(wildcard csrc/tests/*.h) $(C_SOURCES) $(C_HEADERS)
