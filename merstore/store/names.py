@@ -6,6 +6,10 @@ from typing import overload
 
 import numpy as np
 
+from merstore.store.keys import MAX_BYTES, sample_key
+
+_CHUNK = 1 << 16  # names at a time, where each takes more room for a moment than it has here
+
 
 class Names(Sequence[str]):
     """A read-only sequence of sample names in one piece of memory: bytes and offsets.
@@ -22,15 +26,29 @@ class Names(Sequence[str]):
 
     @classmethod
     def of(cls, names: Iterable[str]) -> "Names":
+        """Raises InvalidKey for what cannot be a sample's name."""
         if isinstance(names, Names):
             return names
-        return cls.of_bytes([name.encode() for name in names])
+        listed = names if isinstance(names, list) else list(names)
+        plain = cls._plain(listed)
+        return plain or cls.of_bytes([sample_key(name) for name in listed])
+
+    @classmethod
+    def _plain(cls, names: list[str]) -> "Names | None":
+        """Names of ASCII letters without anything that sample_key would look at closer."""
+        try:
+            text = "".join(names)
+        except TypeError:
+            return None
+        sizes = np.fromiter(map(len, names), np.int64, len(names))
+        plain = text.isascii() and text.isprintable() and "/" not in text
+        if not plain or not names or sizes.min() < 1 or sizes.max() > MAX_BYTES:
+            return None
+        return cls(text.encode(), _ends(sizes))
 
     @classmethod
     def of_bytes(cls, keys: list[bytes]) -> "Names":
-        offsets = np.zeros(len(keys) + 1, np.int64)
-        np.cumsum(np.fromiter(map(len, keys), np.int64, len(keys)), out=offsets[1:])
-        return cls(b"".join(keys), offsets)
+        return cls(b"".join(keys), _ends(np.fromiter(map(len, keys), np.int64, len(keys))))
 
     def key(self, row: int) -> bytes:
         """The name at ``row`` as stored."""
@@ -53,13 +71,71 @@ class Names(Sequence[str]):
         return self.key(row).decode()
 
     def __iter__(self) -> Iterator[str]:
-        blob, offsets = self._blob, self._offsets.tolist()
-        for begin, end in pairwise(offsets):
-            yield blob[begin:end].decode()
+        for key in self.encoded():
+            yield key.decode()
+
+    def encoded(self) -> Iterator[bytes]:
+        """The names as stored, in order."""
+        for first in range(0, len(self), _CHUNK):
+            for begin, end in pairwise(self._offsets[first : first + _CHUNK + 1].tolist()):
+                yield self._blob[begin:end]
+
+    def decoded(self, rows: np.ndarray) -> list[str]:
+        """The names at ``rows`` (integers) as text."""
+        blob = self._blob
+        begins, ends = self._offsets[rows].tolist(), self._offsets[rows + 1].tolist()
+        return [blob[begin:end].decode() for begin, end in zip(begins, ends, strict=True)]
 
     def take(self, rows: np.ndarray) -> "Names":
         """The names at ``rows`` (integers), in their order."""
-        return Names.of_bytes([self.key(row) for row in rows.tolist()])
+        letters = np.frombuffer(self._blob, np.uint8)
+        begins = self._offsets[rows]
+        sizes = self._offsets[rows + 1] - begins
+        offsets = _ends(sizes)
+        parts = []
+        for first in range(0, len(rows), _CHUNK):
+            some = slice(first, first + _CHUNK)
+            steps = np.arange(offsets[first], offsets[min(first + _CHUNK, len(rows))])
+            parts.append(letters[np.repeat(begins[some] - offsets[:-1][some], sizes[some]) + steps])
+        return Names(b"".join(part.tobytes() for part in parts), offsets)
+
+    def find(self, others: "Names") -> np.ndarray:
+        """int64 ``[len(others)]``: the row here of each of ``others``, -1 for one that is not here."""
+        if self == others:
+            return np.arange(len(self))
+        if not len(self):
+            return np.full(len(others), -1, np.int64)
+        mine, theirs = self._hashes(), others._hashes()
+        # in order on both sides, so that the search walks through memory instead of jumping about
+        order, turn = np.argsort(mine), np.argsort(theirs)
+        rows = np.empty(len(theirs), np.int64)
+        rows[turn] = order[np.minimum(np.searchsorted(mine[order], theirs[turn]), len(mine) - 1)]
+        found = mine[rows] == theirs
+        rows[~found] = -1
+        if self.take(rows[found]) != others.take(np.flatnonzero(found)):  # hashes are no proof
+            table = {key: row for row, key in enumerate(self.encoded())}
+            rows = np.fromiter(
+                (table.get(key, -1) for key in others.encoded()), np.int64, len(others)
+            )
+        return rows
+
+    def repeated(self) -> "Names":
+        """The names that are here more than once, each once."""
+        hashes = self._hashes()
+        order = np.sort(hashes)
+        twice = np.unique(order[1:][order[1:] == order[:-1]])
+        rows = np.flatnonzero(np.isin(hashes, twice)) if len(twice) else twice
+        seen: set[bytes] = set()
+        again: dict[bytes, None] = {}
+        for key in (self.key(row) for row in rows.tolist()):
+            if key in seen:
+                again[key] = None
+            seen.add(key)
+        return Names.of_bytes(list(again))
+
+    def _hashes(self) -> np.ndarray:
+        """int64 ``[n]``, Python's, which differ from process to process."""
+        return np.fromiter(map(hash, self.encoded()), np.int64, len(self))
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, Names):
@@ -74,3 +150,14 @@ class Names(Sequence[str]):
     def __repr__(self) -> str:
         shown = ", ".join(repr(self[row]) for row in range(min(3, len(self))))
         return f"Names({len(self)}: {shown}{', ...' if len(self) > 3 else ''})"
+
+    def shown(self, count: int = 5) -> str:
+        """The first names and, where there are more, how many: for messages."""
+        more = f" and {len(self) - count} more" if len(self) > count else ""
+        return ", ".join(self[row] for row in range(min(count, len(self)))) + more
+
+
+def _ends(sizes: np.ndarray) -> np.ndarray:
+    offsets = np.zeros(len(sizes) + 1, np.int64)
+    np.cumsum(sizes, out=offsets[1:])
+    return offsets
