@@ -9,6 +9,7 @@ parent untouched.
 import contextlib
 import os
 import shutil
+import sys
 import threading
 import warnings
 import weakref
@@ -70,10 +71,9 @@ class Environment:
         self.open()
         self._create = False  # a store that disappears later is an error, not a new store
         if self._unclean:
-            warnings.warn(
+            _warn(
                 f'{self.path}: last written with durability="fast" and not closed since; after a power cut run '
-                "`merstore verify`",
-                stacklevel=5,
+                "`merstore verify`"
             )
 
     # -- opening
@@ -170,10 +170,9 @@ class Environment:
             known, self.renumbered = self.renumbered, renumbered
             self._unclean = txn.get(b"durability", db=meta) is not None
         if self.renumbered and not known:
-            warnings.warn(
+            _warn(
                 f"{self.path}: pages were renumbered by a copying tool; entries are found the slow way until "
-                "`merstore compact` has rewritten the locators",
-                stacklevel=6,
+                "`merstore compact` has rewritten the locators"
             )
 
     # -- reading
@@ -354,7 +353,8 @@ class Environment:
         self.shut()
         files.check(self.path, False)
         self.open()
-        environments[self.key] = self
+        if self.shared:
+            environments[self.key] = self
 
     def shut(self) -> None:
         with guard:
@@ -436,3 +436,13 @@ class Environment:
             self._inherited, self._txn = (handle, self._txn), None
         else:
             handle.close()
+
+
+def _warn(message: str) -> None:
+    """A warning at the line of the user's that led here."""
+    level = 1
+    frame = sys._getframe()
+    while frame.f_back and frame.f_globals["__name__"].startswith("merstore."):
+        level += 1
+        frame = frame.f_back
+    warnings.warn(message, stacklevel=level)

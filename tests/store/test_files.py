@@ -913,8 +913,11 @@ def test_a_compacting_copy_by_lmdb_is_read_slowly_and_said_so(
         store[VIEW]["s00"] = np.array(store[VIEW]["s00"])
     copy = tmp_path / "copy"
     _copy(path, copy, compact=True)
-    with pytest.warns(UserWarning, match=r"renumbered by a copying tool; .*merstore compact"):
+    with pytest.warns(
+        UserWarning, match=r"renumbered by a copying tool; .*merstore compact"
+    ) as told:
         store = merstore.open(copy, "a", checksum=True)
+    assert told[0].filename == __file__
     with store:
         assert contents(store) == before
         assert store.stats()["renumbered"]
