@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from multiprocessing.context import get_spawning_popen
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch.utils.data import Dataset
 
 from merstore.errors import MerstoreError, MissingEntry
 from merstore.load.batch import FeatureBatch
-from merstore.load.buffers import fresh
+from merstore.load.buffers import fresh, shared
 from merstore.load.source import Empty, Part, Reading, Source
 from merstore.store.names import Names
 from merstore.store.store import Store
@@ -69,6 +70,7 @@ class FeatureDataset(Dataset[Any]):
         self._make()
 
     def _make(self) -> None:
+        self._shared: dict[str, Any] | None = None
         items = [
             "name", *self.views, *self.columns,
             *(f"{key}_{more}" for key in self.views for more in ("mask", "length")),
@@ -179,14 +181,36 @@ class FeatureDataset(Dataset[Any]):
         return {key: torch.from_numpy(column[rows]) for key, column in self.columns.items()}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "sources"}
+        kept = ("views", "names", "readings", "columns")
+        state = {key: self.__dict__[key] for key in kept}
+        if get_spawning_popen() is None:
+            return state
+        # On its way to a worker, through a pipe that holds 64 KiB until the worker has imported torch: what is
+        # larger would keep the next worker from being started. Tensors go there in shared memory.
+        if self._shared is None:
+            blob, offsets = self.names.parts
+            self._shared = {
+                "names": (_shared(np.frombuffer(blob, np.uint8)), _shared(offsets)),
+                "columns": {key: _shared(column) for key, column in self.columns.items()},
+            }
+        return state | self._shared
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        if not isinstance(state["names"], Names):
+            blob, offsets = state["names"]
+            state["names"] = Names(blob.numpy().tobytes(), offsets.numpy())
+            state["columns"] = {key: column.numpy() for key, column in state["columns"].items()}
         self.__dict__ = state
         self._make()
 
     def __repr__(self) -> str:
         return f"<FeatureDataset {len(self)} samples: {', '.join([*self.views, *self.columns])}>"
+
+
+def _shared(array: np.ndarray) -> torch.Tensor:
+    tensor = shared(array.shape, array.dtype)
+    tensor.numpy()[...] = array
+    return tensor
 
 
 def _keyed(views: View | Sequence[View] | Mapping[str, View]) -> dict[str, View]:

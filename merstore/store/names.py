@@ -50,6 +50,11 @@ class Names(Sequence[str]):
     def of_bytes(cls, keys: list[bytes]) -> "Names":
         return cls(b"".join(keys), _ends(np.fromiter(map(len, keys), np.int64, len(keys))))
 
+    @property
+    def parts(self) -> tuple[bytes, np.ndarray]:
+        """All names back to back, and where each begins and ends, int64 ``[n + 1]``: Names(*names.parts)."""
+        return self._blob, self._offsets
+
     def key(self, row: int) -> bytes:
         """The name at ``row`` as stored."""
         return self._blob[self._offsets[row] : self._offsets[row + 1]]

@@ -7,6 +7,7 @@ import sys
 import time
 from multiprocessing import resource_tracker
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,6 +95,37 @@ def test_workers_of_an_abandoned_loader_end_with_it(views: Views, persistent: bo
     assert sum(len(checked(batch)) for batch in loader) == SAMPLES  # begun anew
     del loader
     assert not children() & workers
+
+
+@pytest.mark.parametrize("method", ["spawn", pytest.param("forkserver", marks=pytest.mark.slow)])
+def test_little_goes_through_the_pipe_to_a_worker(
+    store: merstore.Store, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """Or it would not hold it, and the next worker would wait until this one is up."""
+    from multiprocessing import reduction
+
+    view = store.create_view("demo/x@X/UTT", shape=())
+    view.update((f"s{i:05d}", np.float32(i)) for i in range(10_000))
+    sizes: list[int] = []
+    dump = reduction.dump
+
+    def noted(thing: object, file: Any, *others: Any) -> None:
+        dump(thing, file, *others)
+        sizes.append(file.tell())
+
+    monkeypatch.setattr(reduction, "dump", noted)
+    labels = {f"s{i:05d}": i for i in range(10_000)}
+    loader = FeatureLoader(
+        FeatureDataset(view, columns={"label": labels}),
+        1000,
+        num_workers=2,
+        multiprocessing_context=method,
+    )
+    for batch in loader:
+        expected = [int(name[1:]) for name in batch.names]
+        assert batch["x"].tolist() == batch["label"].tolist() == expected
+    assert len(sizes) >= 2
+    assert max(sizes) < 1 << 14
 
 
 def children() -> set[int]:

@@ -1,6 +1,7 @@
 """Names: many sample names in one piece of memory, to be used like a list of text."""
 
 import pickle
+from random import Random
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import sample_names
 
-from merstore import Names
+from merstore import InvalidKey, Names
 
 lists = st.lists(sample_names(), max_size=12)
 
@@ -75,3 +76,41 @@ def test_a_pickle_is_about_as_large_as_the_names() -> None:
 def test_repr_shows_a_few() -> None:
     assert repr(Names.of(["a", "b"])) == "Names(2: 'a', 'b')"
     assert repr(Names.of(list("abcde"))) == "Names(5: 'a', 'b', 'c', ...)"
+
+
+@given(lists, lists)
+def test_find_gives_the_rows_of_others(names: list[str], others: list[str]) -> None:
+    table = {name: row for row, name in reversed(list(enumerate(names)))}
+    rows = Names.of(names).find(Names.of(others)).tolist()
+    assert [row >= 0 for row in rows] == [name in table for name in others]
+    assert [names[row] for row in rows if row >= 0] == [name for name in others if name in table]
+
+
+@given(lists)
+def test_repeated_are_those_there_more_than_once(names: list[str]) -> None:
+    repeated = list(Names.of(names).repeated())
+    assert sorted(repeated) == sorted({name for name in names if names.count(name) > 1})
+
+
+def test_names_of_equal_hashes_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Names, "_hashes", lambda self: np.zeros(len(self), np.int64))
+    names = Names.of(["a", "b", "c", "b"])
+    assert names.find(Names.of(["c", "d", "a"])).tolist() == [2, -1, 0]
+    assert names.repeated() == ["b"]
+
+
+@given(st.lists(sample_names(), min_size=1, max_size=12), st.randoms())
+def test_any_rows_are_taken_and_decoded(names: list[str], random: Random) -> None:
+    rows = np.array([random.randrange(len(names)) for _ in range(9)])
+    packed = Names.of(names)
+    assert packed.decoded(rows) == list(packed.take(rows)) == [names[row] for row in rows]
+    assert list(packed.encoded()) == [name.encode() for name in names]
+    assert Names(*packed.parts) == packed
+
+
+def test_only_names_are_packed() -> None:
+    for wrong in ("", "a/b", "a\nb", "x" * 401):
+        with pytest.raises(InvalidKey):
+            Names.of(["good", wrong])
+    with pytest.raises(InvalidKey, match="not int"):
+        Names.of(["good", 7])  # type: ignore[list-item]
