@@ -86,7 +86,12 @@ class FeatureBatch:
 
     def pin_memory(self, device: Any = None) -> "FeatureBatch":
         """The same batch in page-locked memory (called by DataLoader's ``pin_memory=True``)."""
-        return self._each(lambda tensor: tensor if tensor.is_pinned() else tensor.pin_memory())
+
+        def pinned(tensor: torch.Tensor) -> torch.Tensor:
+            here = tensor.device.type == "cpu"
+            return tensor.pin_memory() if here and not tensor.is_pinned() else tensor
+
+        return self._each(pinned)
 
     def each(self) -> Iterator[torch.Tensor]:
         """All tensors: features, columns, masks, lengths and offsets."""

@@ -71,6 +71,8 @@ class Resident:
             first, done = last, end
             if progress:
                 progress(source.key, done * row_bytes, self.total * row_bytes)
+        if self.device.type == "cuda":  # batches are made on other streams
+            torch.cuda.synchronize(self.device)
         return values
 
     def read(self, rows: np.ndarray, empty: Empty) -> Part:
@@ -112,6 +114,8 @@ class Resident:
         kind = self.values.dtype
         values = self.values.view(_SELECTED_AS.get(kind, kind))
         if self.device.type != "cpu":
+            if self.device.type == "cuda":  # not given up before this stream is done with it
+                self.values.record_stream(torch.cuda.current_stream(self.device))
             selected = torch.index_select(values, 0, rows.to(self.device, non_blocking=True))
             return selected.view(kind).view(*shape, *values.shape[1:])
         out = empty((*shape, *values.shape[1:]), self.source.dtype)
