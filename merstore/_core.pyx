@@ -5,7 +5,7 @@ from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_SIMPLE, PyBUF_WRITABLE,
     PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer,
 )
-from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_Check, PyUnicode_CheckExact
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize, PyUnicode_Check, PyUnicode_CheckExact, PyUnicode_DecodeUTF8
 from cpython.exc cimport PyErr_SetInterrupt
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime, timespec
@@ -385,6 +385,32 @@ cdef class NameRows:
                 out[i] = self.find(names[i], out[i])
             all_known &= out[i] >= 0
         return all_known
+
+
+def texts(const uint8_t[::1] blob, const int64_t[::1] offsets, const int64_t[::1] rows):
+    """The texts at ``rows`` of many that lie back to back in UTF-8, text i from ``offsets[i]`` to ``offsets[i + 1]``.
+
+    Where there are many, this waits for memory: so all places are asked for first, and then all letters."""
+    cdef Py_ssize_t i, count = rows.shape[0]
+    cdef int64_t row, begin, end
+    cdef list result = []
+    for i in range(count):
+        row = rows[i]
+        if not 0 <= row < offsets.shape[0] - 1:
+            raise IndexError(row)
+        ms_prefetch(&offsets[row])
+    for i in range(count):
+        row = rows[i]
+        begin, end = offsets[row], offsets[row + 1]
+        if not 0 <= begin <= end <= blob.shape[0]:
+            raise ValueError("the offsets lead out of the blob")
+        if begin < end:
+            ms_prefetch(&blob[begin])
+    for i in range(count):
+        row = rows[i]
+        begin, end = offsets[row], offsets[row + 1]
+        result.append(PyUnicode_DecodeUTF8(<const char *>&blob[begin], end - begin, NULL) if begin < end else "")
+    return result
 
 
 cdef class Picked:

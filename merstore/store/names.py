@@ -1,11 +1,12 @@
 """Sample names, many of them, without a Python object for each."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import overload
 
 import numpy as np
 
+from merstore import _core
 from merstore.store.keys import MAX_BYTES, sample_key
 
 _CHUNK = 1 << 16  # names at a time, where each takes more room for a moment than it has here
@@ -47,8 +48,14 @@ class Names(Sequence[str]):
         return cls(text.encode(), _ends(sizes))
 
     @classmethod
-    def of_bytes(cls, keys: list[bytes]) -> "Names":
-        return cls(b"".join(keys), _ends(np.fromiter(map(len, keys), np.int64, len(keys))))
+    def of_bytes(cls, keys: Iterable[bytes]) -> "Names":
+        keys = iter(keys)
+        blob = bytearray()
+        sizes = [np.empty(0, np.int64)]
+        while some := list(islice(keys, _CHUNK)):
+            blob += b"".join(some)
+            sizes.append(np.fromiter(map(len, some), np.int64, len(some)))
+        return cls(bytes(blob), _ends(np.concatenate(sizes)))
 
     @property
     def parts(self) -> tuple[bytes, np.ndarray]:
@@ -87,9 +94,7 @@ class Names(Sequence[str]):
 
     def decoded(self, rows: np.ndarray) -> list[str]:
         """The names at ``rows`` (integers) as text."""
-        blob = self._blob
-        begins, ends = self._offsets[rows].tolist(), self._offsets[rows + 1].tolist()
-        return [blob[begin:end].decode() for begin, end in zip(begins, ends, strict=True)]
+        return _core.texts(self._blob, self._offsets, np.ascontiguousarray(rows, np.int64))
 
     def take(self, rows: np.ndarray) -> "Names":
         """The names at ``rows`` (integers), in their order."""

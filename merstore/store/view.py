@@ -125,7 +125,7 @@ class View(Slotted):
 
     def names(self) -> Names:
         """The names of all entries in byte order. Reads index pages only."""
-        return Names.of_bytes([key for key, value in self._scan() if value[0] == _core.TENSOR])
+        return Names.of_bytes(key for key, value in self._scan() if value[0] == _core.TENSOR)
 
     def __getitem__(self, name: str) -> np.ndarray:
         """The entry as a read-only array over the map, no copy, dtype and shape as stored

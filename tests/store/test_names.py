@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import sample_names
 
-from merstore import InvalidKey, Names
+from merstore import InvalidKey, Names, _core
 
 lists = st.lists(sample_names(), max_size=12)
 
@@ -114,3 +114,15 @@ def test_only_names_are_packed() -> None:
             Names.of(["good", wrong])
     with pytest.raises(InvalidKey, match="not int"):
         Names.of(["good", 7])  # type: ignore[list-item]
+
+
+def test_texts_never_leave_their_memory() -> None:
+    blob, offsets = "añb".encode(), np.array([0, 1, 3, 3, 4], np.int64)
+    assert _core.texts(blob, offsets, np.array([3, 1, 2, 0, 1], np.int64)) == list("b") + [
+        "ñ", "", "a", "ñ",
+    ]  # fmt: skip
+    for row in (-1, 4, 1 << 40):
+        with pytest.raises(IndexError):
+            _core.texts(blob, offsets, np.array([row], np.int64))
+    with pytest.raises(ValueError, match="out of the blob"):
+        _core.texts(blob[:2], offsets, np.array([1], np.int64))
