@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from . import cold, gathering, importing, machine, opening, sizes, writing
+from . import cold, gathering, importing, loading, machine, opening, sizes, writing
 from .figures import Figure, line, markdown
 
 CASES: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "gather": gathering.run,
+    "loading": loading.run,
     "cold": cold.run,
     "opening": opening.run,
     "writing": writing.run,

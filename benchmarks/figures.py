@@ -18,7 +18,7 @@ class Figure:
     part: str
     what: str
     value: float
-    unit: Literal["x", "ms", "pages"]
+    unit: Literal["x", "ms", "pages", "MB"]
     against: str = ""
     bar: float | None = None
     at_most: bool = False
