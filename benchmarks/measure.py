@@ -1,7 +1,6 @@
 """Taking turns with the clock, and control of what is in memory when it starts."""
 
 import mmap
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
+
+from merstore.store import pagecache
 
 Method = Callable[[int], Iterator[None]]
 """Called with the number of the round. What it does before its first ``yield`` is preparation, what
@@ -54,39 +55,12 @@ def settle(nbytes: int) -> None:
     memory[:: mmap.PAGESIZE] = 1
 
 
-def resident(path: Path) -> np.ndarray:
-    """bool ``[pages]``: which pages of a file are in the page cache (mincore)."""
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    size = path.stat().st_size
-    present = np.zeros(-(-size // mmap.PAGESIZE), np.uint8)
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pages:
-        view = np.frombuffer(pages, np.uint8)
-        failed = libc.mincore(
-            ctypes.c_void_p(view.ctypes.data),
-            ctypes.c_size_t(size),
-            ctypes.c_void_p(present.ctypes.data),
-        )
-        del view
-    if failed:
-        raise OSError(ctypes.get_errno(), "mincore")
-    return (present & 1).astype(bool)
+resident = pagecache.resident
 
 
 def drop(path: Path) -> None:
-    """Take a file out of the page cache. Nobody may have it mapped. RuntimeError where that fails."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    if resident(path).any():
-        with suppress(OSError):  # for those who may
-            Path("/proc/sys/vm/drop_caches").write_text("1\n")
-    left = resident(path).mean()
-    if left > 0.001:
-        raise RuntimeError(
-            f"{left:.1%} of {path.name} stays in the page cache (a file system in memory?)"
-        )
+    """Take a file out of the page cache, with all others if need be. RuntimeError where that fails."""
+    pagecache.drop(path, everything=True)
 
 
 def faults() -> tuple[int, int]:

@@ -18,15 +18,18 @@ ROOT = Path(__file__).resolve().parent.parent
 # Each layer and the layers it may import from, besides itself. Imports point downward only.
 BASE = {"errors", "_version", "_core"}
 STORE = BASE | {"store"}
-ALL = STORE | {"load", "extract", "fill", "corpora", "interop", "models", "run", "score"}
+KNOWN = STORE | {"machine", "profile"}  # what is known of a machine
+ALL = KNOWN | {"load", "extract", "fill", "corpora", "interop", "models", "run", "score"}
 MAY_IMPORT = {
     "errors": set(),
     "_version": set(),
     "_core": set(),
     "store": BASE,
-    "load": STORE,
+    "machine": STORE,
+    "profile": STORE | {"machine"},
+    "load": KNOWN,
     "extract": {"errors", "_version"},
-    "fill": STORE | {"load", "extract"},
+    "fill": KNOWN | {"load", "extract"},
     "interop": STORE,
     "cli": ALL,
     "demo": ALL | {"cli"},

@@ -3,12 +3,14 @@
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
+from merstore import profile
 from merstore.cli import console
 from merstore.cli.opening import find_view, open_store, store_argument, view_argument
 from merstore.store import filesystem
@@ -21,7 +23,7 @@ from merstore.store.view import View
 @view_argument
 @console.as_json
 def info_(store: Path, view: str | None, as_json: bool) -> None:
-    """Describe STORE (size, snapshot, readers, durability), or VIEW (spec, fingerprint, counters)."""
+    """Describe STORE (size, snapshot, readers, durability, profiles), or VIEW (spec, fingerprint, counters)."""
     with open_store(store) as opened:
         if view is None:
             _store(opened, as_json)
@@ -32,8 +34,10 @@ def info_(store: Path, view: str | None, as_json: bool) -> None:
 def _store(store: Store, as_json: bool) -> None:
     stats = store.stats()
     free = filesystem.free_bytes(store.path)
+    profiles = profile.kept(store)
     if as_json:
-        console.json_out(stats | {"free_bytes": free})
+        told = [asdict(kept) | {"stale": kept.stale(store)} for kept in profiles]
+        console.json_out(stats | {"free_bytes": free, "profiles": told})
         return
     payload, on_disk, dead = stats["payload_bytes"], stats["file_bytes"], stats["dead_bytes"]
     size = f"{console.size(on_disk)} on disk"
@@ -63,6 +67,24 @@ def _store(store: Store, as_json: bool) -> None:
             else None,
         }
     )
+    for kept in profiles:
+        click.echo()
+        console.fields(_profile(kept, store))
+
+
+def _profile(kept: profile.Profile, store: Store) -> dict[str, str | None]:
+    """What `merstore tune` found, as fields."""
+    stale = kept.stale(store)
+    return {
+        "profile": f"{', '.join(kept.views)}",
+        "  settings": ", ".join(f"{name}={value!r}" for name, value in kept.settings.items()),
+        "  rate": f"{console.number(kept.samples_per_second)} samples/s, "
+        f"{console.size(kept.bytes_per_second)}/s in batches of {kept.batch_size}"
+        + (f" on {kept.device}" if kept.device else ""),
+        "  machine": f"{kept.machine.get('cpu')}, {kept.machine.get('cores')} cores",
+        "  measured": datetime.fromisoformat(kept.date).astimezone().isoformat(" ", "seconds"),
+        "  stale": f"{'; '.join(stale)}: not used, run merstore tune again" if stale else None,
+    }
 
 
 def _view(view: View, as_json: bool) -> None:

@@ -23,6 +23,7 @@ COMMANDS = {
     "import": "importing",
     "export": "exporting",
     "prewarm": "prewarm",
+    "tune": "tune",
     "verify": "verify",
     "compact": "compact",
     "doctor": "doctor",

@@ -342,6 +342,20 @@ class Store(Mapping[str, View]):
     def uuid(self) -> str:
         return (self.snapshot().get(b"meta", b"uuid") or b"").decode()
 
+    def notes(self, kind: str) -> dict[str, str]:
+        """The notes of a kind, such as ``"profile"``, by name."""
+        prefix = f"{kind}:".encode()
+        found = self.snapshot().scan(b"meta", prefix)
+        return {key.decode(): value.decode() for key, value in found}
+
+    def note(self, kind: str, name: str, text: str) -> None:
+        """Keep a text with the store, in the place of an earlier one. No reader depends on notes."""
+        self._writable()
+        env = self.environment
+        with env.transaction() as txn:
+            txn.put(f"{kind}:{name}".encode(), text.encode(), db=env.databases[b"meta"])
+        self.refresh()
+
     def failures(self, view_path: str, kind: str | None = None) -> list[Failure]:
         """Failure records of a view, all or of one kind."""
         return self[view_path].failures(kind)

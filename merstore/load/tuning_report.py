@@ -1,0 +1,185 @@
+"""A Tuning as one HTML page with its plots inside: it needs no network and no other file."""
+
+import io
+import re
+from collections.abc import Callable, Iterator
+from importlib.resources import files
+from typing import Any
+
+from merstore import __version__
+from merstore.errors import MerstoreError
+from merstore.load.ceilings import DISK
+from merstore.load.results import COLD, OTHERS, SIZES, THREADS, Trial, Tuning
+
+BLUE, GREY, ORANGE, GREEN, RED = "#3465a4", "#b8bec6", "#d9822b", "#3c8c5a", "#b03a3a"
+SHADES = ("#9db8d9", BLUE, "#1d3557", "#7b5ea7")
+
+Draw = Callable[[Any, Tuning], None]  # onto matplotlib axes
+
+
+def html(tuning: Tuning) -> str:
+    """Raises MerstoreError where jinja2 or matplotlib are not installed."""
+    try:
+        import jinja2
+        import matplotlib  # noqa: F401
+        from markupsafe import Markup
+    except ModuleNotFoundError as missing:
+        raise MerstoreError(
+            f"{missing.name} is not installed: pip install 'merstore[tune]'"
+        ) from None
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    text = files("merstore.load").joinpath("tuning_report.html").read_text(encoding="utf-8")
+    plots = [(title, told, Markup(svg)) for title, told, svg in _plots(tuning)]
+    return environment.from_string(text).render(
+        tuning=tuning,
+        plots=plots,
+        groups=[THREADS, OTHERS, COLD, SIZES],
+        settings=", ".join(f"{name}={value!r}" for name, value in tuning.profile.settings.items()),
+        version=__version__,
+    )
+
+
+def _plots(tuning: Tuning) -> Iterator[tuple[str, str, str]]:
+    """Title, a sentence on how to read it, and the SVG."""
+    drawings: list[tuple[str, str, Draw, str]] = [
+        ("Threads", "Rate by number of threads, a line for each prefetch.", _threads, THREADS),
+        ("Prefetch", "Rate by batches ahead, a line for each number of threads.", _prefetch, THREADS),
+        ("Batch size", "Rate of the chosen settings by samples in a batch.", _sizes, SIZES),
+        ("Latency", "From asking for a batch to having it: p50, p90 and p99.", _latency, THREADS),
+        ("Cold and warm", "From the disk, with nothing in the page cache, against warm.", _cold, COLD),
+        ("Ceilings", "The chosen settings beside what this machine can do at best.", _ceilings, THREADS),
+        ("Head-room", "Share of its time that a model waits, by the time it takes for a step.", _headroom, THREADS),
+    ]  # fmt: skip
+    for title, told, draw, needs in drawings:
+        if tuning.group(needs):
+            yield title, told, _svg(draw, tuning)
+
+
+def _svg(draw: Draw, tuning: Tuning) -> str:
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    look: dict[Any, Any] = {
+        "svg.fonttype": "none",  # text stays text
+        "svg.hashsalt": "merstore",
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.color": "#e8eaed",
+        "axes.axisbelow": True,
+        "legend.frameon": False,
+    }
+    with matplotlib.rc_context(look):
+        figure = Figure(figsize=(5.2, 3.3), layout="constrained")
+        draw(figure.add_subplot(), tuning)
+        out = io.StringIO()
+        figure.savefig(
+            out, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        )
+    svg = out.getvalue()
+    svg = svg[svg.index("<svg") :]
+    # inside HTML namespaces mean nothing, and ids that nobody refers to would repeat from plot to plot
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
+    used = set(re.findall(r"#([\w.-]+)", svg))
+    return re.sub(r' id="([\w.-]+)"', lambda found: found[0] if found[1] in used else "", svg)
+
+
+def _gigabytes(trial: Trial) -> float:
+    return trial.bytes_per_second / 1e9
+
+
+def _rates(axes: Any, trials: list[Trial], line: str, along: str) -> None:
+    lines: dict[Any, list[Trial]] = {}
+    for trial in trials:
+        if trial.runs and trial.candidate.threads:
+            lines.setdefault(getattr(trial.candidate, line), []).append(trial)
+    for number, (value, members) in enumerate(sorted(lines.items())):
+        members.sort(key=lambda trial: getattr(trial.candidate, along))
+        places = [getattr(trial.candidate, along) for trial in members]
+        shade = SHADES[number % len(SHADES)]
+        axes.plot(places, [*map(_gigabytes, members)], "o-", color=shade, label=f"{line} {value}")
+    axes.set(xlabel=along, ylabel="GB/s", ylim=(0, None))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend()
+
+
+def _threads(axes: Any, tuning: Tuning) -> None:
+    alone = [t for t in tuning.group(THREADS) if t.runs and not t.candidate.threads]
+    axes.plot([0] * len(alone), [*map(_gigabytes, alone)], "s", color=ORANGE, label="no threads")
+    _rates(axes, tuning.group(THREADS), "prefetch", "threads")
+
+
+def _prefetch(axes: Any, tuning: Tuning) -> None:
+    _rates(axes, tuning.group(THREADS), "threads", "prefetch")
+
+
+def _sizes(axes: Any, tuning: Tuning) -> None:
+    trials = tuning.group(SIZES)
+    sizes = [trial.candidate.batch_size for trial in trials]
+    axes.plot(sizes, [*map(_gigabytes, trials)], "o-", color=BLUE)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sizes, [*map(str, sizes)])
+    axes.set(xlabel="samples in a batch", ylabel="GB/s", ylim=(0, None))
+
+
+def _latency(axes: Any, tuning: Tuning) -> None:
+    measured = [trial for trial in tuning.group(THREADS, OTHERS) if trial.runs]
+    trials = {trial.candidate.label: trial for trial in measured}
+    for percentile, color, mark in ((50, BLUE, "o"), (90, ORANGE, "D"), (99, RED, "|")):
+        places = [trial.latency(percentile) * 1e3 for trial in trials.values()]
+        axes.plot(places, range(len(trials)), mark, color=color, label=f"p{percentile}")
+    axes.set_yticks(range(len(trials)), [*trials], fontsize=7)
+    axes.set(xlabel="ms", xscale="log")
+    axes.invert_yaxis()
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
+
+
+def _bars(axes: Any, values: list[tuple[str, float, str]]) -> None:
+    """label, GB/s and colour of each."""
+    places = range(len(values))
+    axes.barh(places, [value for _, value, _ in values], color=[color for *_, color in values])
+    for place, (_, value, _) in enumerate(values):
+        axes.text(value, place, f" {value:.2f}", va="center", fontsize=8)
+    axes.set_yticks(places, [label for label, *_ in values], fontsize=8)
+    axes.set(xlabel="GB/s")
+    axes.margins(x=0.15)
+    axes.invert_yaxis()
+
+
+def _cold(axes: Any, tuning: Tuning) -> None:
+    settings = tuning.chosen.candidate
+    warm = [
+        trial for trial in tuning.group(SIZES) if trial.candidate.batch_size == settings.batch_size
+    ]
+    bars = [(f"warm: {trial.candidate.label}", _gigabytes(trial), BLUE) for trial in warm]
+    bars += [
+        (f"cold: {trial.candidate.label}", _gigabytes(trial), GREEN) for trial in tuning.group(COLD)
+    ]
+    if DISK in tuning.ceilings:
+        bars.append((DISK, tuning.ceilings[DISK] / 1e9, GREY))
+    _bars(axes, bars)
+
+
+def _ceilings(axes: Any, tuning: Tuning) -> None:
+    found = [(name, rate / 1e9, GREY) for name, rate in tuning.ceilings.items() if name != DISK]
+    _bars(axes, [("FeatureLoader", _gigabytes(tuning.chosen), BLUE), *found])
+
+
+def _headroom(axes: Any, tuning: Tuning) -> None:
+    steps = [room.step_ms for room in tuning.headroom]
+    shares = [room.share * 100 for room in tuning.headroom]
+    alone = [room.without_threads * 100 for room in tuning.headroom]
+    axes.plot(steps, alone, "s--", color=ORANGE, label="without threads")
+    axes.plot(steps, shares, "o-", color=BLUE, label="chosen")
+    axes.legend()
+    for step, share in zip(steps, shares, strict=True):
+        axes.annotate(
+            f"{share:.1f} %", (step, share), (4, 6), textcoords="offset points", fontsize=8
+        )
+    axes.set(
+        xlabel="ms for a step", ylabel="% of the time spent waiting", xscale="log", ylim=(0, None)
+    )
+    axes.set_xticks(steps, [f"{step:g}" for step in steps])
+    axes.minorticks_off()
+    axes.margins(x=0.12, y=0.2)
