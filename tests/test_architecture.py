@@ -30,13 +30,14 @@ MAY_IMPORT = {
     "load": KNOWN,
     "extract": {"errors", "_version"},
     "fill": KNOWN | {"load", "extract"},
+    "corpora": STORE,
     "interop": STORE,
     "cli": ALL,
     "demo": ALL | {"cli"},
     "": STORE,  # merstore/__init__.py: the public names
 }
 
-HEAVY = {"torch", "torchaudio", "transformers", "decord", "av", "soundfile", "PIL"}
+HEAVY = {"torch", "torchaudio", "transformers", "decord", "av", "soundfile", "PIL", "yaml"}
 TORCH_LAYERS = {"load", "models", "run"}  # where torch is what the layer is about
 
 

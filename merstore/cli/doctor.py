@@ -1,4 +1,4 @@
-"""`merstore doctor`: what this machine has, what a store on it needs, and what to do where the two differ."""
+"""`merstore doctor`: what this machine has, what a store on it needs, what a corpus's folder lacks, and what to do."""
 
 import importlib
 import importlib.metadata
@@ -8,7 +8,7 @@ import os
 import platform
 import resource
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import click
@@ -35,17 +35,36 @@ class Check:
     value: str
     problem: str | None = None
     remedy: str | None = None
+    samples: list[str] = field(default_factory=list)
 
 
-@click.command("doctor", short_help="this machine, and what a store needs of it")
+def _corpora(_context: object, _option: object, values: tuple[str, ...]) -> list[tuple[str, Path]]:
+    pairs = [value.partition("=") for value in values]
+    if not all(key and root for key, _, root in pairs):
+        raise click.BadParameter("write KEY=ROOT, such as mer2023=mer2023-dataset-process")
+    return [(key, Path(root)) for key, _, root in pairs]
+
+
+@click.command("doctor", short_help="this machine, a store on it, a corpus's folder")
 @click.argument("store", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--corpus",
+    "corpora",
+    metavar="KEY=ROOT",
+    multiple=True,
+    callback=_corpora,
+    help="Hold the folder ROOT against what is declared of corpus KEY. May be repeated.",
+)
 @console.as_json
-def doctor_(store: Path | None, as_json: bool) -> int:
-    """Report on this machine, and on STORE if given.
+def doctor_(store: Path | None, corpora: list[tuple[str, Path]], as_json: bool) -> int:
+    """Report on this machine, on STORE if given, and on the folders of corpora.
 
-    Exits with 1 where something is wrong.
+    Of a corpus it says which label files, transcripts and media are missing or wrong, how many and
+    the first of them; --json lists all. Exits with 1 where something is wrong.
     """
     checks = [*_packages(), *_machine(), *(_store(store) if store else ())]
+    for key, root in corpora:
+        checks += _corpus(key, root)
     problems = [check for check in checks if check.problem]
     if as_json:
         console.json_out({"checks": [asdict(check) for check in checks], "problems": len(problems)})
@@ -79,6 +98,7 @@ def _packages() -> Iterator[Check]:
         "transformers": "extract",
         "av": "extract",
         "PIL": "extract",
+        "yaml": "corpora",
     }.items():
         yield _extra(group, name, extra)
     yield _torchvision(group)
@@ -164,6 +184,21 @@ def _open_files(group: str) -> Check:
         check.problem = f"only {soft} files may be open at once; DataLoader workers may run out"
         check.remedy = f"ulimit -n {min(hard, 65536)}"
     return check
+
+
+def _corpus(key: str, root: Path) -> Iterator[Check]:
+    from merstore.corpora import check, open_corpus
+
+    corpus = open_corpus(key, root)
+    for found in check(corpus):
+        yield Check(
+            f"corpus {corpus.key}",
+            found.what,
+            found.told,
+            found.problem,
+            found.remedy,
+            found.samples,
+        )
 
 
 def _store(path: Path) -> Iterator[Check]:

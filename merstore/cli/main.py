@@ -26,6 +26,7 @@ COMMANDS = {
     "tune": "tune",
     "verify": "verify",
     "compact": "compact",
+    "corpora": "corpora",
     "doctor": "doctor",
 }
 WRONG_USAGE = (InvalidKey, NotAStore, UnknownView)  # the command line named what is not there
