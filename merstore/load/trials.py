@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from merstore import machine
 from merstore.load.dataset import FeatureDataset
 from merstore.load.loader import FeatureLoader
 from merstore.profile import SETTINGS
@@ -124,6 +125,7 @@ class Bench:
         self.path = path
         self.views = list(dict.fromkeys(views))
         self.notes: list[str] = []
+        self._memory = machine.available_memory()
         self._stores: dict[str, Store] = {}
         self._loaders: dict[Candidate, FeatureLoader] = {}
         self._names: Names | None = None
@@ -165,6 +167,8 @@ class Bench:
 
     def run(self, candidate: Candidate, seconds: float) -> Run:
         """Batches for about so long, from where the page cache is as it is. The loader is kept for the next time."""
+        if machine.available_memory() < self._memory / 2:
+            self._loaders.clear()  # the memory of their batches
         loader = self._loaders.get(candidate)
         if loader is None:
             loader = self._loaders[candidate] = candidate.loader(self.dataset(candidate.io))

@@ -72,7 +72,7 @@ def threaded(batch_size: int, device: str | None, cores: int) -> list[Candidate]
     depths = [(n, ahead) for n in counts for ahead in sorted({1, 2, 4, n}) if ahead >= n - 1]
     base = Candidate(batch_size, device=device)
     return [
-        replace(base, threads=0),
+        replace(base, threads=0, prefetch=1),
         *(replace(base, threads=threads, prefetch=ahead) for threads, ahead in depths),
     ]
 
@@ -112,6 +112,8 @@ class _Tuner:
             self.notes.append(f"a batch is all {self.batch_size} samples: there are no more")
         self.device = device
         self.seconds = seconds
+        self.memory = machine.available_memory()
+        self.sample_bytes = 0.0
         self.trials: list[Trial] = []
         self._progress = progress
         self._started = time.perf_counter()
@@ -119,18 +121,19 @@ class _Tuner:
 
     def tuning(self, steps_ms: Sequence[float], cold: bool) -> Tuning:
         bench = self.bench
-        memory = machine.available_memory()
         measured, nbytes = bench.warm_up(
-            next(self._ends), min(WARM_BYTES, memory / 2), lambda: self._tell("warming up")
+            next(self._ends), min(WARM_BYTES, self.memory / 2), lambda: self._tell("warming up")
         )
         samples = len(bench.names)
         if measured < samples:
             self.notes.append(
                 f"{measured:,} of the {samples:,} samples were read; they fit in memory"
             )
-        whole = nbytes / measured * samples
+        self.sample_bytes = nbytes / measured
+        whole = self.sample_bytes * samples
 
-        first = self._race(THREADS, threaded(self.batch_size, self.device, _cores()))
+        tried = threaded(self.batch_size, self.device, _cores())
+        first = self._race(THREADS, [*filter(self._fits, tried)])
         workers = self.seconds >= WORKERS_FROM
         if not workers:
             self.notes.append(f"worker processes are measured from {WORKERS_FROM:.0f} s on")
@@ -138,7 +141,7 @@ class _Tuner:
         race = self._race(OTHERS, others(first.winner, caches, workers))
         best = race.winner
         self._sizes(best)
-        found, notes = self._ceilings(nbytes / measured)
+        found, notes = self._ceilings()
         headroom = self._headroom(best, steps_ms)
         if headroom and all(room.without_threads < room.share for room in headroom):
             best = replace(best, threads=0)
@@ -148,7 +151,7 @@ class _Tuner:
         chosen = next(t for t in self.trials if t.group == OTHERS and t.candidate == best)
         if cold:
             fastest = self._cold(best)
-            if whole > memory and fastest is not None:
+            if whole > self.memory and fastest is not None:
                 chosen = fastest
                 self.notes.append("the views do not fit in memory: the cold rounds decided")
         with open_store(bench.path) as store:
@@ -200,10 +203,18 @@ class _Tuner:
             self.bench.let_go(candidate)
         return race
 
+    def _fits(self, candidate: Candidate) -> bool:
+        """Whether its batches may be in memory together; the shallowest is tried in any case."""
+        needed = candidate.batch_size * self.sample_bytes * (candidate.prefetch + 3)
+        return needed < self.memory / 4 or (
+            candidate.prefetch == 1 and candidate.batch_size <= self.batch_size
+        )
+
     def _sizes(self, best: Candidate) -> None:
         """What the winner does with other batch sizes."""
-        sizes = [size for size in {*BATCH_SIZES, self.batch_size} if size <= len(self.bench.names)]
-        trials = [Trial(SIZES, replace(best, batch_size=size)) for size in sorted(sizes)]
+        sizes = sorted({*BATCH_SIZES, self.batch_size})
+        tried = [replace(best, batch_size=size) for size in sizes if size <= len(self.bench.names)]
+        trials = [Trial(SIZES, each) for each in tried if each == best or self._fits(each)]
         self._rounds(trials, self.bench.run, 5)
 
     def _cold(self, best: Candidate) -> Trial | None:
@@ -218,7 +229,7 @@ class _Tuner:
                 replace(ahead, threads=0),
             )
         )
-        trials = [Trial(COLD, candidate) for candidate in candidates]
+        trials = [Trial(COLD, each) for each in candidates if self._fits(each) or each == best]
         try:
             self._rounds(trials, self.bench.run_cold, 3)
         except (RuntimeError, OSError) as failed:
@@ -243,13 +254,13 @@ class _Tuner:
         for trial in trials:
             self.bench.let_go(trial.candidate)
 
-    def _ceilings(self, sample_bytes: float) -> tuple[dict[str, float], list[str]]:
+    def _ceilings(self) -> tuple[dict[str, float], list[str]]:
         seconds = max(0.05, self._left(next(self._ends)))
         self._tell("ceilings")
-        nbytes = int(sample_bytes * self.batch_size)
+        nbytes = int(self.sample_bytes * self.batch_size)
         device = torch.device(self.device) if self.device else None
         data = self.bench.path / "data.mdb"
-        return ceilings.measure(data, nbytes, int(sample_bytes), device, seconds)
+        return ceilings.measure(data, nbytes, int(self.sample_bytes), device, seconds)
 
     def _headroom(self, best: Candidate, steps_ms: Sequence[float]) -> list[HeadRoom]:
         end = next(self._ends)

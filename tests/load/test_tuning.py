@@ -125,6 +125,17 @@ def test_views_are_held_where_they_fit() -> None:
     assert caches_that_fit(1e15, None) == []
 
 
+def test_batches_that_do_not_fit_in_memory_together_are_not_tried(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = 16 * 64  # bytes
+    monkeypatch.setattr("merstore.machine.available_memory", lambda: 4 * batch * 6)
+    monkeypatch.setattr("merstore.load.tuning.BATCH_SIZES", (4, 16, 60))
+    found = tune(path, [FRAMES], batch_size=16, seconds=0.1, steps_ms=[1])
+    assert {trial.candidate.prefetch for trial in found.group(THREADS)} == {1, 2}
+    assert {trial.candidate.batch_size for trial in found.group(SIZES)} == {4, 16}
+
+
 # -- measuring
 
 
