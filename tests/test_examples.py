@@ -1,0 +1,107 @@
+"""The examples run as they are, each in a process of its own, and end with what they promise."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "examples"
+
+
+def run(name: str, tmp_path: Path) -> str:
+    """What the example prints."""
+    settings = {
+        "CUDA_VISIBLE_DEVICES": "",  # one answer on every machine
+        "GLOO_SOCKET_IFNAME": "lo",
+        "OMP_NUM_THREADS": "1",
+        "TMPDIR": str(tmp_path),
+    }
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name)],
+        cwd=tmp_path,
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    assert not list(tmp_path.rglob("*.mer*")), "it leaves its store behind"
+    return done.stdout
+
+
+def losses(out: str) -> list[float]:
+    return [float(loss) for loss in re.findall(r"epoch \d.*loss (\S+?)(?:,|$)", out, re.MULTILINE)]
+
+
+def has_learnt(epochs: list[float]) -> bool:
+    return epochs[-1] < epochs[0] / 2
+
+
+def test_plain_pytorch_sees_each_sample_once_an_epoch_with_and_without_workers(
+    tmp_path: Path,
+) -> None:
+    out = run("plain_pytorch.py", tmp_path)
+    for workers in (0, 2):
+        lines = [line for line in out.splitlines() if line.startswith(f"{workers} workers")]
+        assert [line.count("90 samples, 90 different") for line in lines] == [1] * 4
+        assert has_learnt(losses("\n".join(lines)))
+
+
+def test_each_process_of_a_distributed_run_sees_its_half(tmp_path: Path) -> None:
+    out = run("distributed.py", tmp_path)
+    for loader in ("DistributedSampler", "FeatureLoader"):
+        lines = [line for line in out.splitlines() if line.startswith(f"{loader}, epoch ")]
+        assert [line.count("45 + 45 samples, 90 different") for line in lines] == [1] * 3
+        assert has_learnt(losses("\n".join(lines)))
+
+
+def test_training_goes_on_in_mid_epoch(tmp_path: Path) -> None:
+    out = run("resume.py", tmp_path)
+    assert "40 samples before the checkpoint, 104 after it" in out
+    assert "the same 144 as without a stop: True" in out
+    ends = re.findall(r"loss at the end: (\S+)", out)
+    assert len(ends) == 2
+    assert ends[0] == ends[1]
+
+
+def test_torchdata_goes_on_in_mid_epoch(tmp_path: Path) -> None:
+    pytest.importorskip("torchdata.stateful_dataloader")
+    out = run("with_torchdata.py", tmp_path)
+    assert "32 samples before the checkpoint, 40 after it" in out
+    assert "72 different of 72" in out
+
+
+def test_accelerate_prepares_a_loader_over_it(tmp_path: Path) -> None:
+    pytest.importorskip("accelerate")
+    out = run("with_accelerate.py", tmp_path)
+    assert out.count("72 samples") == 4
+    assert has_learnt(losses(out))
+
+
+def test_lightning_trains_on_it(tmp_path: Path) -> None:
+    pytest.importorskip("lightning")
+    out = run("with_lightning.py", tmp_path)
+    assert re.findall(r"step (\d+)", out) == ["6", "12", "18", "24"]
+    assert has_learnt(losses(out))
+
+
+def test_trainer_trains_and_evaluates_on_it(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")  # which Trainer needs
+    out = run("with_trainer.py", tmp_path)
+    assert re.findall(r"step (\d+)", out) == ["6", "12", "18", "24"]
+    assert has_learnt(losses(out))
+    (accuracy,) = re.findall(r"accuracy (\S+)", out)
+    assert float(accuracy) > 0.5
+
+
+def test_every_example_is_tested() -> None:
+    told = Path(__file__).read_text(encoding="utf-8")
+    scripts = sorted(path.name for path in EXAMPLES.glob("*.py") if path.name != "toy.py")
+    assert scripts
+    assert [name for name in scripts if f'"{name}"' not in told] == []
