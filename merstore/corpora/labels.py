@@ -208,9 +208,12 @@ def _value(field: Field, said: Any, sample: str, source: str, problems: list[Pro
         return None
     try:
         return _PARSERS[field.type](field, found)
-    except ValueError:
+    except (ValueError, OverflowError):
         kind = "bad_number" if field.type == "number" else "unknown_label"
-        message = f"{source}: {field.name} is {str(found)[:40]!r}"
+        # of other things not even the text is made: it may be endless
+        short = isinstance(found, (str, int, float))
+        told = repr(found)[:42] if short else f"some {type(found).__name__}"
+        message = f"{source}: {field.name} is {told}"
         problems.append(Problem(kind, sample, message))
         return None
 
@@ -238,6 +241,8 @@ def _words(field: Field, found: Any) -> tuple[str, ...]:
     if isinstance(found, str):
         return word_list(found)
     if isinstance(found, (list, tuple)) and all(isinstance(word, str) for word in found):
+        if any(map(sheet.is_undecoded, found)):
+            raise ValueError
         return tuple(found)
     raise ValueError
 

@@ -203,7 +203,7 @@ def _plain(value: Any, type: type) -> Any:
 
 def _named(module: Any, name: Any) -> _Name:
     if (_plain(module, str), _plain(name, str)) not in _NAMES:
-        raise Refused(f"the name {module}.{name}")
+        raise Refused(f"the name {module[:40]}.{name[:40]}")
     return _Name(_NAMES[module, name])
 
 
@@ -219,7 +219,7 @@ def _made(function: Any, *arguments: Any) -> Any:
     if function == "dtype":
         code = _plain(arguments[0], str)
         if code != "O8" and not _SCALAR.fullmatch(code):
-            raise Refused(f"the dtype {code!r}")
+            raise Refused(f"the dtype {code[:40]!r}")
         return _Dtype(code)
     if function == "encode" and arguments[1:] == ("latin1",):
         return _plain(arguments[0], str).encode("latin1")
@@ -240,7 +240,7 @@ def _set_state(target: Any, state: Any) -> None:
     state = _plain(state, tuple)
     if isinstance(target, _Dtype):
         if state[1] not in ("<", ">", "|"):
-            raise Refused(f"the byte order {state[1]!r}")
+            raise Refused("an unknown byte order")
         target.order = state[1]
     elif isinstance(target, _Array):
         _, shape, dtype, _, items = state

@@ -93,6 +93,32 @@ def test_the_list_rule(text: str, words: tuple[str, ...]) -> None:
     assert word_list(text) == words
 
 
+def doubled(depth: int) -> list[Any]:
+    """A list that is small in memory and whose text has 2**depth pieces."""
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value, value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "field",
+    [VAL, {"classes": ["a"]}, {"type": "list"}, {"type": "text"}],
+    ids=["number", "class", "list", "text"],
+)
+@pytest.mark.parametrize(
+    "value",
+    [doubled(60), 10**400, ("a", "b", 1), {"a": 1}, "\ud800", ["\ud800"]],
+    ids=["doubled", "large", "mixed", "nested", "surrogate", "surrogates"],
+)
+def test_values_that_nobody_wrote_as_labels_are_reported(
+    tmp_path: Path, field: dict[str, Any], value: Any
+) -> None:
+    label, problems = one(tmp_path, field | {"columns": ["x"]}, value)
+    assert label is None
+    assert len(problems) == 1
+
+
 def test_lists_and_texts_of_a_csv_file(tmp_path: Path) -> None:
     rows = [["name", "openset", "reason"], ["a", "['x', 'y']", "because, 因为"], ["b", "", ""]]
     write_csv(tmp_path / "ov.csv", rows)
