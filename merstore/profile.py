@@ -69,7 +69,7 @@ class Profile:
 
     def text(self) -> str:
         """As JSON."""
-        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+        return json.dumps(asdict(self), ensure_ascii=False)
 
 
 def declared(store: Store, path: str) -> dict[str, Any]:

@@ -77,13 +77,16 @@ class HeadRoom(NamedTuple):
 
 @dataclass
 class Tuning:
-    """All of it. noise: of a round, relative. ceilings: bytes per second."""
+    """All of it. stored_bytes: of a sample, without the padding of tensors. noise: of a round, relative.
+    ceilings: bytes per second.
+    """
 
     views: dict[str, dict[str, Any]]
     machine: dict[str, Any]
     date: str
     samples: int
     measured_samples: int
+    stored_bytes: float
     batch_size: int
     device: str | None
     trials: list[Trial]
@@ -113,7 +116,7 @@ class Tuning:
         """Of a ceiling, what the chosen settings reach; of the disk's, what the best cold trial does."""
         reached = self.chosen.bytes_per_second
         if ceiling == DISK:
-            cold = [trial.bytes_per_second for trial in self.group(COLD)]
+            cold = [trial.rate * self.stored_bytes for trial in self.group(COLD)]
             if not cold:
                 return None
             reached = max(cold)
@@ -147,6 +150,7 @@ class Tuning:
             "date": self.date,
             "samples": self.samples,
             "measured_samples": self.measured_samples,
+            "stored_bytes": round(self.stored_bytes),
             "batch_size": self.batch_size,
             "device": self.device,
             "settings": self.profile.settings,

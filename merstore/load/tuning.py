@@ -130,7 +130,11 @@ class _Tuner:
                 f"{measured:,} of the {samples:,} samples were read; they fit in memory"
             )
         self.sample_bytes = nbytes / measured
-        whole = self.sample_bytes * samples
+        with open_store(bench.path) as store:
+            views = {path: declared(store, path) for path in bench.views}
+            records = [store[path].record for path in bench.views]
+        stored_bytes = sum(record.nbytes / record.entries for record in records)
+        whole = stored_bytes * samples
 
         tried = threaded(self.batch_size, self.device, _cores())
         first = self._race(THREADS, [*filter(self._fits, tried)])
@@ -154,14 +158,13 @@ class _Tuner:
             if whole > self.memory and fastest is not None:
                 chosen = fastest
                 self.notes.append("the views do not fit in memory: the cold rounds decided")
-        with open_store(bench.path) as store:
-            views = {path: declared(store, path) for path in bench.views}
         return Tuning(
             views,
             machine.describe(bench.path),
             datetime.now(UTC).isoformat(timespec="seconds"),
             samples,
             measured,
+            stored_bytes,
             self.batch_size,
             self.device,
             self.trials,

@@ -46,7 +46,7 @@ def _plots(tuning: Tuning) -> Iterator[tuple[str, str, str]]:
         ("Prefetch", "Rate by batches ahead, a line for each number of threads.", _prefetch, THREADS),
         ("Batch size", "Rate of the chosen settings by samples in a batch.", _sizes, SIZES),
         ("Latency", "From asking for a batch to having it: p50, p90 and p99.", _latency, THREADS),
-        ("Cold and warm", "From the disk, with nothing in the page cache, against warm.", _cold, COLD),
+        ("Cold and warm", "Stored bytes read with nothing in the page cache, and warm.", _cold, COLD),
         ("Ceilings", "The chosen settings beside what this machine can do at best.", _ceilings, THREADS),
         ("Head-room", "Share of its time that a model waits, by the time it takes for a step.", _headroom, THREADS),
     ]  # fmt: skip
@@ -152,10 +152,12 @@ def _cold(axes: Any, tuning: Tuning) -> None:
     warm = [
         trial for trial in tuning.group(SIZES) if trial.candidate.batch_size == settings.batch_size
     ]
-    bars = [(f"warm: {trial.candidate.label}", _gigabytes(trial), BLUE) for trial in warm]
-    bars += [
-        (f"cold: {trial.candidate.label}", _gigabytes(trial), GREEN) for trial in tuning.group(COLD)
-    ]
+
+    def read(trial: Trial) -> float:
+        return trial.rate * tuning.stored_bytes / 1e9
+
+    bars = [(f"warm: {trial.candidate.label}", read(trial), BLUE) for trial in warm]
+    bars += [(f"cold: {trial.candidate.label}", read(trial), GREEN) for trial in tuning.group(COLD)]
     if DISK in tuning.ceilings:
         bars.append((DISK, tuning.ceilings[DISK] / 1e9, GREY))
     _bars(axes, bars)

@@ -208,6 +208,15 @@ def test_every_group_is_measured(tuned: Tuning) -> None:
     assert tuned.bound
 
 
+def test_the_disk_is_compared_with_stored_bytes_not_with_padding(tuned: Tuning) -> None:
+    assert tuned.stored_bytes == 2 * 8 * 4 + 3 * 8 * 4  # of sound there are three rows on average
+    assert tuned.chosen.bytes_per_second > tuned.chosen.rate * tuned.stored_bytes
+    if tuned.group(COLD) and ceilings.DISK in tuned.ceilings:
+        fastest = max(trial.rate for trial in tuned.group(COLD))
+        share = fastest * tuned.stored_bytes / tuned.ceilings[ceilings.DISK]
+        assert tuned.share(ceilings.DISK) == pytest.approx(share)
+
+
 def test_samples_that_not_all_views_have_are_left_out_and_that_is_said(tuned: Tuning) -> None:
     assert tuned.samples == 50
     assert any(FRAMES in note and "50" in note for note in tuned.notes)
