@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from . import cold, gathering, importing, loading, machine, opening, sizes, writing
+from . import cold, filling, gathering, importing, loading, machine, opening, sizes, writing
 from .figures import Figure, line, markdown
 
 CASES: dict[str, Callable[[Path], Iterator[Figure]]] = {
@@ -20,6 +20,7 @@ CASES: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "opening": opening.run,
     "writing": writing.run,
     "sizes": sizes.run,
+    "filling": filling.run,
     "import": importing.run,
 }
 RESULTS = Path(__file__).parent / "results"

@@ -28,7 +28,7 @@ def train(store: merstore.Store, checkpoint: Path, stop_at: int | None = None) -
         loader.load_state_dict(saved["loader"])
 
     seen: list[str] = []
-    for _ in range(loader.sampler.epoch, 2):
+    for _ in range(loader.epoch, 2):
         for step, batch in enumerate(loader, start=1):
             loss = model(**batch, audio_length=batch.lengths["audio"])["loss"]
             optimizer.zero_grad()

@@ -10,7 +10,7 @@ import pytest
 
 import merstore
 from merstore import machine, profile
-from merstore.load import FeatureDataset
+from merstore.load import FeatureDataset, FeatureLoader
 from merstore.profile import Profile, declared, keep, kept, load_profile
 from merstore.store import filesystem
 from merstore.store.store import Store
@@ -169,3 +169,27 @@ def test_a_damaged_file_is_no_profile_and_is_replaced(
     keep(path, found_for(path, FRAMES))
     with merstore.open(path) as store:
         assert len(kept(store)) == 1
+
+
+def test_the_loader_takes_its_settings_from_it(path: Path) -> None:
+    settings = {"threads": 0, "prefetch": 5, "advice": False, "cache": "ram"}
+    keep(path, dataclasses.replace(found_for(path, FRAMES), settings=settings))
+    with merstore.open(path) as store:
+        frames = dataset(store, FRAMES)
+        tuned = FeatureLoader(frames, 2, profile="auto")
+        assert (tuned.threads, tuned.prefetch, tuned.advice) == (0, 5, False)
+        assert len(list(tuned)) == 2
+        assert list(tuned.held) == ["frame"]
+        stated = FeatureLoader(frames, 2, profile="auto", threads=3, prefetch=1, advice=True)
+        assert (stated.threads, stated.prefetch, stated.advice) == (3, 1, True)
+        without = FeatureLoader(frames, 2)
+        assert FeatureLoader(dataset(store, SOUND), 2, profile="auto").prefetch == without.prefetch
+
+
+def test_the_loader_says_where_it_holds_no_longer(path: Path) -> None:
+    saved = found_for(path, FRAMES)
+    keep(path, dataclasses.replace(saved, machine=saved.machine | {"cores": 1000}))
+    with merstore.open(path) as store, pytest.warns(UserWarning, match="merstore tune") as told:
+        loader = FeatureLoader(dataset(store, FRAMES), 2, profile="auto")
+    assert told[0].filename == __file__
+    assert loader.prefetch == 2

@@ -1,6 +1,6 @@
 """A batch of samples with their tensors, by key."""
 
-from collections.abc import Callable, Iterator, KeysView, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,10 @@ class FeatureBatch:
     lengths: by key of ragged views, int64 ``[B]``. offsets: by key of ragged views that are not padded, int64
     ``[B + 1]``: sample i is ``values[offsets[i]:offsets[i + 1]]``.
 
-    ``model(**batch)`` passes the tensors. It is no Mapping on purpose: DataLoader takes those apart and
-    gives plain dicts back.
+    ``model(**batch)`` passes the tensors, and under ``<key>_length`` and ``<key>_mask`` what an item has there too:
+    the lengths of views that are padded to a stated length, and the mask of views that are not read with
+    ``on_miss="raise"``. (``batch["<key>_length"]`` and ``batch["<key>_mask"]`` are there in any case.)
+    It is no Mapping on purpose: DataLoader takes those apart and gives plain dicts back.
     """
 
     def __init__(
@@ -53,7 +55,13 @@ class FeatureBatch:
         return self._names
 
     def __getitem__(self, key: str) -> torch.Tensor:
-        tensor = self.tensors[key]
+        tensor = self.tensors.get(key)
+        if tensor is None:
+            view, _, what = str(key).rpartition("_")
+            parts = {"length": self.lengths, "mask": self.mask}
+            if what not in parts or view not in parts[what]:
+                raise KeyError(key)
+            return parts[what][view]
         if key in self.offsets and self._readings[key].layout == "nested":
             return torch.nested.nested_tensor_from_jagged(tensor, self.offsets[key])
         return tensor
@@ -68,13 +76,22 @@ class FeatureBatch:
         return places >= lengths[:, None]
 
     def __contains__(self, key: object) -> bool:
-        return key in self.tensors
+        return key in self.keys()
 
-    def keys(self) -> KeysView[str]:
-        return self.tensors.keys()
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def keys(self) -> list[str]:
+        keys = list(self.tensors)
+        for key, reading in self._readings.items():
+            if key in self.lengths and reading.length is not None:
+                keys.append(f"{key}_length")
+            if reading.on_miss != "raise":
+                keys.append(f"{key}_mask")
+        return keys
 
     def items(self) -> Iterator[tuple[str, torch.Tensor]]:
-        return ((key, self[key]) for key in self.tensors)
+        return ((key, self[key]) for key in self.keys())
 
     def __len__(self) -> int:
         """The number of samples."""

@@ -98,6 +98,22 @@ class FeatureDataset(Dataset[Any]):
         for view in self.views.values():
             view.record  # noqa: B018
 
+    def take(self, rows: Any) -> "FeatureDataset":
+        """A dataset of the samples at ``rows`` (integers ``[n]``, none twice), in their order: a split, a fold.
+
+        ``length="max"`` is then of these samples. Raises IndexError.
+        """
+        rows = self.rows(rows)
+        taken = object.__new__(FeatureDataset)
+        taken.__setstate__(
+            self.__getstate__()
+            | {
+                "names": _given(self.names.take(rows)),
+                "columns": {key: column[rows] for key, column in self.columns.items()},
+            }
+        )
+        return taken
+
     def lengths(self, key: str) -> np.ndarray:
         """int64 ``[samples]``: rows of each sample's entry in a ragged view, 0 where there is none: what
         BucketOrder and TokenOrder ask for. Reads the index only.

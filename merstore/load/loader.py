@@ -22,8 +22,12 @@ from merstore.load.pipeline import in_order, with_later
 from merstore.load.resident import Cache, Progress
 from merstore.load.samplers import BatchOrder, RowOrder, Share
 from merstore.load.workers import Workers
+from merstore.profile import load_profile
 
-THREADS = 2  # at most: two fill the memory's bandwidth, and more take cores from the model
+# At most: two fill the memory's bandwidth, and more take cores from the model. On two cores, which are often
+# halves of one, the second thread takes more than it gives.
+THREADS = 2
+PREFETCH = 2
 ADVISED_AHEAD = 2  # batches between the one that is gathered and the one whose pages are asked for
 
 
@@ -36,8 +40,8 @@ class FeatureLoader:
     depends on seed and epoch alone; epochs follow each other by themselves.
 
     Threads of this process gather batches ahead, with the interpreter lock released: ``num_workers=0`` is the fast way.
-    threads: how many; 0 gathers in the caller's thread. By default 2, or 1 on a machine of one core.
-    prefetch: batches at most that are under way or waiting while the caller works on one.
+    threads: how many; 0 gathers in the caller's thread. By default 2, or 1 on a machine of one or two cores.
+    prefetch: batches at most (2 by default) that are under way or waiting while the caller works on one.
     reuse: False: what you keep of a batch never changes, and its memory is used again once you hold nothing of it.
     True: a batch is good until the next one is asked for; its memory is written over ``prefetch + 1`` batches later.
     pin_memory: batches in page-locked memory. device: batches on this device; to a GPU they are copied from page-locked
@@ -48,6 +52,9 @@ class FeatureLoader:
     a GPU and has room, else in RAM, else not. A view is held if it fits in what is left of cache_bytes (by default
     half of the memory that is free there), and is loaded when an iteration begins and the view has changed;
     ``held`` says which are. progress: called with key, bytes loaded and bytes in all.
+
+    profile: ``"auto"`` takes threads, prefetch, advice and cache, where they are not given, from what
+    ``merstore tune`` found best for these views on this machine; where that holds no longer, a warning says why.
 
     num_workers: with worker processes, DataLoader's; ``options`` are its further arguments (``persistent_workers``,
     ``multiprocessing_context``, ``prefetch_factor``, ...).
@@ -71,22 +78,32 @@ class FeatureLoader:
         rank: int | None = None,
         world_size: int | None = None,
         threads: int | None = None,
-        prefetch: int = 2,
+        prefetch: int | None = None,
         reuse: bool = False,
         pin_memory: bool = False,
         device: "str | int | torch.device | None" = None,
         cache: str | None = None,
         cache_bytes: int | None = None,
         progress: Progress | None = None,
-        advice: bool = True,
+        advice: bool | None = None,
         num_workers: int = 0,
-        profile: None = None,
+        profile: str | None = None,
         **options: Any,
     ) -> None:
         if not isinstance(dataset, FeatureDataset):
-            raise MerstoreError(f"FeatureLoader loads a FeatureDataset, not {dataset!r}")
-        if profile is not None:
-            raise MerstoreError("profile: there are none yet")
+            raise MerstoreError(
+                f"FeatureLoader loads a FeatureDataset, not {dataset!r} (a part of one: dataset.take(rows))"
+            )
+        if profile not in (None, "auto"):
+            raise MerstoreError(f'profile is "auto" or None, not {profile!r}')
+        if profile and not num_workers and (tuned := load_profile(dataset)):
+            settings = tuned.settings
+            threads = settings.get("threads") if threads is None else threads
+            prefetch = settings.get("prefetch") if prefetch is None else prefetch
+            advice = settings.get("advice") if advice is None else advice
+            if cache is None and (device is not None or settings.get("cache") != "device"):
+                cache = settings.get("cache")
+        prefetch = PREFETCH if prefetch is None else prefetch
         if not num_workers and any(options.values()):
             raise MerstoreError(
                 f"{', '.join(options)}: for num_workers > 0, which has DataLoader's arguments"
@@ -96,12 +113,14 @@ class FeatureLoader:
                 "cache, reuse and threads are for num_workers=0, where all is done in this process"
             )
         self.dataset = dataset
+        self.batch_size = batch_size
         self.device = as_device(device)
         self.cache = Cache(cache, self.device, cache_bytes, progress)
         self.sampler = _order(
             dataset, batch_size, shuffle, seed, drop_last, sampler, rank, world_size
         )
-        self.threads = min(THREADS, os.cpu_count() or 1) if threads is None else threads
+        cores = os.cpu_count() or 1
+        self.threads = (THREADS if cores > 2 else 1) if threads is None else threads
         self.prefetch = prefetch
         for name, value in ("threads", self.threads), ("prefetch", prefetch):
             if not isinstance(value, int) or value < 0:
@@ -111,7 +130,7 @@ class FeatureLoader:
             warnings.warn("pin_memory without a GPU: memory is not pinned", stacklevel=2)
             pin_memory = False
         self.pin_memory = pin_memory
-        self.advice = advice
+        self.advice = advice is not False
         self._pools = buffers.pools(dataset.views, prefetch + 3)
         self._workers = None
         if num_workers:
@@ -126,6 +145,12 @@ class FeatureLoader:
     def set_epoch(self, epoch: int) -> None:
         """The next iteration is of this epoch."""
         self.sampler.set_epoch(epoch)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the caller is in, or, between two iterations, the one that comes next."""
+        epoch: int = self.state_dict()["epoch"]
+        return epoch
 
     @property
     def held(self) -> dict[str, torch.device]:

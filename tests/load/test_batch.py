@@ -186,3 +186,24 @@ def test_a_batch_moves_with_all_that_belongs_to_it(views: Views) -> None:
 def test_a_batch_is_pinned_with_all_that_belongs_to_it(views: Views) -> None:
     batch = batch_of(views).pin_memory()
     assert all(tensor.is_pinned() for tensor in batch.each())
+
+
+def test_it_gives_a_model_what_an_item_has(views: Views) -> None:
+    """As keyword arguments: tensors, lengths of what has a stated one, masks where something may miss."""
+    assert list(batch_of(views)) == list(views)
+    assert batch_of(views)["audio_length"].tolist() == [length(i) for i in ROWS]
+    assert list(batch_of(views, length=7)) == [*views, "audio_length"]
+    batch = batch_of(
+        views,
+        on_miss={"frame": "mask"},
+        length="max",
+        columns={"label": {f"s{i:02d}": 1 for i in range(SAMPLES)}},
+    )
+    assert set(batch) == {*views, "label", "frame_mask", "audio_length"}
+    assert batch["audio_length"] is batch.lengths["audio"]
+    assert batch["frame_mask"] is batch.mask["frame"]
+    assert "audio_mask" not in batch
+    assert {**batch}.keys() == set(batch)
+    for key in ("nothing", "nothing_length", "frame_length", 0):
+        with pytest.raises(KeyError):
+            batch[key]  # type: ignore[index]

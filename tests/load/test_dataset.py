@@ -183,3 +183,17 @@ def test_a_store_elsewhere_reads_from_a_read_only_path(tmp_path: Path, views: Vi
     with merstore.open(path, io="pread", checksum=True) as reader:
         dataset = FeatureDataset(reader[views["frame"].path])
         assert dataset[3]["frame"].equal(torch.full((8, 4), 3.0))
+
+
+def test_a_part_of_it_is_a_dataset(views: Views) -> None:
+    whole = FeatureDataset(views, columns={"label": {f"s{i:02d}": i for i in range(SAMPLES)}})
+    part = whole.take([5, 0, -1])
+    assert list(part.names) == ["s05", "s00", f"s{SAMPLES - 1:02d}"]
+    assert part[[0, 1, 2]]["label"].tolist() == [5, 0, SAMPLES - 1]
+    assert part[[1]]["frame"].equal(whole[[0]]["frame"])
+    assert len(whole) == SAMPLES
+    assert list(pickle.loads(pickle.dumps(part)).names) == list(part.names)
+    with pytest.raises(IndexError):
+        whole.take([SAMPLES])
+    with pytest.raises(merstore.MerstoreError, match="more than once"):
+        whole.take([1, 1])

@@ -141,7 +141,7 @@ def test_other_orders_are_taken(views: Views, threads: int) -> None:
         ({"device": "nowhere"}, "not one that torch has"),
         ({"persistent_workers": True}, "persistent_workers: for num_workers > 0"),
         ({"num_workers": 1, "cache": "ram"}, "for num_workers=0"),
-        ({"profile": "auto"}, "profile"),
+        ({"profile": "best"}, "profile"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(
@@ -386,3 +386,13 @@ def test_a_store_that_is_read_otherwise_serves_the_same(
     with merstore.open(views["frame"].store.path, io=io, checksum=True) as reader:
         dataset = FeatureDataset([reader[view.path] for view in views.values()])
         assert sum(len(_checked(batch)) for batch in FeatureLoader(dataset, 8)) == SAMPLES
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_the_epoch_is_the_callers(views: Views, threads: int) -> None:
+    """However far ahead batches are gathered."""
+    loader = FeatureLoader(FeatureDataset(views), 2, threads=threads, prefetch=8)
+    for epoch in range(3):
+        assert loader.epoch == epoch
+        seen = [loader.epoch for _ in loader]
+        assert seen == [epoch] * (len(loader) - 1) + [epoch + 1]

@@ -188,7 +188,9 @@ def test_ctrl_c_ends_all_with_one_traceback(
     os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to all of them
     _, errors = process.communicate(timeout=60)  # which waits for all who hold its end of the pipe
     assert process.returncode in (1, -signal.SIGINT, 130)
-    assert errors.count("Traceback") == 1, errors
+    # A worker that was handing over a tensor just then may tell that nobody took it (multiprocessing's `_serve`).
+    told = errors.count("Traceback") - errors.count("in _serve")
+    assert told == 1, errors
     assert errors.rstrip().endswith("KeyboardInterrupt")
     assert not group(process.pid)
 
