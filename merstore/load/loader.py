@@ -24,9 +24,7 @@ from merstore.load.samplers import BatchOrder, RowOrder, Share
 from merstore.load.workers import Workers
 from merstore.profile import load_profile
 
-# At most: two fill the memory's bandwidth, and more take cores from the model. On two cores, which are often
-# halves of one, the second thread takes more than it gives.
-THREADS = 2
+THREADS = 2  # at most: two fill the memory's bandwidth, and more take cores from the model
 PREFETCH = 2
 ADVISED_AHEAD = 2  # batches between the one that is gathered and the one whose pages are asked for
 
@@ -40,7 +38,7 @@ class FeatureLoader:
     depends on seed and epoch alone; epochs follow each other by themselves.
 
     Threads of this process gather batches ahead, with the interpreter lock released: ``num_workers=0`` is the fast way.
-    threads: how many; 0 gathers in the caller's thread. By default 2, or 1 on a machine of one or two cores.
+    threads: how many; 0 gathers in the caller's thread. By default 2, or 1 on a machine of one core.
     prefetch: batches at most (2 by default) that are under way or waiting while the caller works on one.
     reuse: False: what you keep of a batch never changes, and its memory is used again once you hold nothing of it.
     True: a batch is good until the next one is asked for; its memory is written over ``prefetch + 1`` batches later.
@@ -119,8 +117,7 @@ class FeatureLoader:
         self.sampler = _order(
             dataset, batch_size, shuffle, seed, drop_last, sampler, rank, world_size
         )
-        cores = os.cpu_count() or 1
-        self.threads = (THREADS if cores > 2 else 1) if threads is None else threads
+        self.threads = min(THREADS, os.cpu_count() or 1) if threads is None else threads
         self.prefetch = prefetch
         for name, value in ("threads", self.threads), ("prefetch", prefetch):
             if not isinstance(value, int) or value < 0:
