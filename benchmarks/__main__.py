@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from . import cold, filling, gathering, importing, loading, machine, opening, sizes, writing
+from . import cold, filling, gathering, importing, loading, machine, opening, readme, sizes, writing
 from .figures import Figure, line, markdown
 
 CASES: dict[str, Callable[[Path], Iterator[Figure]]] = {
@@ -24,8 +24,6 @@ CASES: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "import": importing.run,
 }
 RESULTS = Path(__file__).parent / "results"
-README = Path(__file__).parent.parent / "README.md"
-BEGIN, END = "<!-- numbers: begin -->", "<!-- numbers: end -->"
 DISK_GB = 12
 
 
@@ -36,7 +34,6 @@ def main() -> None:
         nargs="*",
         help=f"some of {', '.join(CASES)}; all by default, and only then are results kept",
     )
-    parser.add_argument("--readme", action="store_true", help="put the table into README.md")
     arguments = parser.parse_args()
     unknown = [case for case in arguments.cases if case not in CASES]
     if unknown:
@@ -82,12 +79,8 @@ def main() -> None:
     )
     table = _heading(described) + "\n" + markdown(figures)
     (RESULTS / f"{name}.md").write_text(table, encoding="utf-8")
-    print(f"written to benchmarks/results/{name}.json and .md")
-    if arguments.readme:
-        text = README.read_text(encoding="utf-8")
-        before, _, rest = text.partition(BEGIN)
-        after = rest.partition(END)[2]
-        README.write_text(f"{before}{BEGIN}\n{table}{END}{after}", encoding="utf-8")
+    print(f"written to benchmarks/results/{name}.json and .md, and to README.md")
+    readme.put("numbers", table)
 
 
 def _json(figure: Figure) -> dict[str, object]:

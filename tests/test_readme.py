@@ -27,6 +27,19 @@ def test_the_first_example_is_short_and_runs(
     assert "torch.Size([256, 8, 768])" in out
 
 
+def test_the_third_example_trains_from_what_the_first_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    for example in (_blocks()[0], _blocks()[2]):
+        exec(compile(example, "README.md", "exec"), names)
+    batch, state = names["batch"], names["state"]
+    assert batch["audio"].shape[1:] == (59, 1024)  # type: ignore[index]
+    assert state["epoch"] == 1  # type: ignore[index]
+    names["store"].close()  # type: ignore[attr-defined]
+
+
 @pytest.mark.shared
 def test_the_second_example_fills_on_real_clips(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: Path

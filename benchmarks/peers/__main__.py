@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks import machine
+from benchmarks import machine, readme
 
 from . import report
 from .registry import PEERS
@@ -80,6 +80,8 @@ def _render(results: Path) -> None:
     data = json.loads((results / "peers.json").read_text(encoding="utf-8"))
     (results / "peers.md").write_text(report.markdown(data), encoding="utf-8")
     report.plot(data, results / "peers.svg")
+    if results == RESULTS:
+        readme.put("peers", report.summary(data))
     print(f"{results}/peers.md and .svg are those of peers.json")
 
 

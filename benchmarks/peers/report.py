@@ -9,6 +9,24 @@ Record = dict[str, Any]
 
 
 def markdown(data: dict[str, Any]) -> str:
+    """The table, and how each was used."""
+    lines = [
+        summary(data),
+        "How each is used:",
+        "",
+        "| | batches | ragged | loader |",
+        "|---|---|---|---|",
+    ]
+    for record in _sorted(data):
+        how = record.get("how", {})
+        if how:
+            uses = [how.get(kind, "–") for kind in ("batch", "ragged", "loader")]
+            lines.append(f"| {record['title']} | {' | '.join(uses)} |")
+    return "\n".join(lines) + "\n"
+
+
+def summary(data: dict[str, Any]) -> str:
+    """The table."""
     cases = data["cases"]
     records = _sorted(data)
     lines = [
@@ -28,12 +46,6 @@ def markdown(data: dict[str, Any]) -> str:
         elif record["key"] in CEILINGS:
             title = f"*{title}*"
         lines.append(f"| {title} | {record['version'] or ''} | {' | '.join(cells)} |")
-    lines += ["", "How each is used:", "", "| | batches | ragged | loader |", "|---|---|---|---|"]
-    for record in records:
-        how = record.get("how", {})
-        if how:
-            uses = [how.get(kind, "–") for kind in ("batch", "ragged", "loader")]
-            lines.append(f"| {record['title']} | {' | '.join(uses)} |")
     return "\n".join(lines) + "\n"
 
 
