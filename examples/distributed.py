@@ -48,7 +48,7 @@ def with_feature_loader(dataset: FeatureDataset) -> None:
     training = Training()
     for epoch in range(3):
         for batch in loader:
-            training.step(batch.names, **batch, audio_length=batch.lengths["audio"])
+            training.step(batch.names, **batch)
         training.report(f"FeatureLoader, epoch {epoch}")
 
 

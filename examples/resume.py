@@ -30,7 +30,7 @@ def train(store: merstore.Store, checkpoint: Path, stop_at: int | None = None) -
     seen: list[str] = []
     for _ in range(loader.epoch, 2):
         for step, batch in enumerate(loader, start=1):
-            loss = model(**batch, audio_length=batch.lengths["audio"])["loss"]
+            loss = model(**batch)["loss"]
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

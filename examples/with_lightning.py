@@ -37,7 +37,7 @@ class Module(lightning.LightningModule):
         self.model = toy.Classifier()
 
     def training_step(self, batch: FeatureBatch, _: int) -> torch.Tensor:
-        loss: torch.Tensor = self.model(**batch, audio_length=batch.lengths["audio"])["loss"]
+        loss: torch.Tensor = self.model(**batch)["loss"]
         self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(batch))
         return loss
 
