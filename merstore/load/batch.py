@@ -20,9 +20,9 @@ class FeatureBatch:
     lengths: by key of ragged views, int64 ``[B]``. offsets: by key of ragged views that are not padded, int64
     ``[B + 1]``: sample i is ``values[offsets[i]:offsets[i + 1]]``.
 
-    ``model(**batch)`` passes the tensors, and under ``<key>_length`` and ``<key>_mask`` what an item has there too:
-    the lengths of views that are padded to a stated length, and the mask of views that are not read with
-    ``on_miss="raise"``. (``batch["<key>_length"]`` and ``batch["<key>_mask"]`` are there in any case.)
+    ``model(**batch)`` passes the tensors, and what an item has beside them too: under ``<key>_length`` the lengths of
+    padded views, and under ``<key>_mask`` the mask of views that are not read with ``on_miss="raise"``.
+    (``batch["<key>_length"]`` and ``batch["<key>_mask"]`` are there in any case.)
     It is no Mapping on purpose: DataLoader takes those apart and gives plain dicts back.
     """
 
@@ -84,7 +84,7 @@ class FeatureBatch:
     def keys(self) -> list[str]:
         keys = list(self.tensors)
         for key, reading in self._readings.items():
-            if key in self.lengths and reading.length is not None:
+            if key in self.lengths and key not in self.offsets:
                 keys.append(f"{key}_length")
             if reading.on_miss != "raise":
                 keys.append(f"{key}_mask")

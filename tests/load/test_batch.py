@@ -129,7 +129,7 @@ def test_columns_are_joined_by_name(views: Views) -> None:
     assert batch["vector"].tolist() == [[0, 1], [6, 7]]
     assert dataset[3]["label"] == 460
     assert dataset[3]["vector"].tolist() == [6, 7]
-    assert set(batch.keys()) == {"frame", "audio", "label", "vector"}
+    assert set(batch.keys()) == {"frame", "audio", "audio_length", "label", "vector"}
     for loaded in FeatureLoader(dataset, 8, shuffle=True):
         assert loaded["label"].tolist() == [int(name[1:]) * 10 for name in loaded.names]
 
@@ -158,10 +158,12 @@ def test_an_array_must_be_as_long_as_the_dataset(views: Views) -> None:
 
 
 def test_a_model_takes_a_batch_as_its_arguments(views: Views) -> None:
-    def model(frame: torch.Tensor, audio: torch.Tensor) -> tuple[int, ...]:
-        return *frame.shape, *audio.shape
+    def model(
+        frame: torch.Tensor, audio: torch.Tensor, audio_length: torch.Tensor
+    ) -> tuple[int, ...]:
+        return *frame.shape, *audio.shape, int(audio_length.max())
 
-    assert model(**batch_of(views)) == (4, 8, 4, 4, 5, 3)
+    assert model(**batch_of(views)) == (4, 8, 4, 4, 5, 3, 5)
 
 
 @pytest.mark.parametrize("layout", ["padded", "values", "nested"])
@@ -189,14 +191,14 @@ def test_a_batch_is_pinned_with_all_that_belongs_to_it(views: Views) -> None:
 
 
 def test_it_gives_a_model_what_an_item_has(views: Views) -> None:
-    """As keyword arguments: tensors, lengths of what has a stated one, masks where something may miss."""
-    assert list(batch_of(views)) == list(views)
-    assert batch_of(views)["audio_length"].tolist() == [length(i) for i in ROWS]
-    assert list(batch_of(views, length=7)) == [*views, "audio_length"]
+    """As keyword arguments: tensors, lengths of what is padded, masks where something may miss."""
+    assert list(batch_of(views)) == [*views, "audio_length"]
+    values = batch_of(views, layout="values")
+    assert list(values) == list(views)
+    assert values["audio_length"].tolist() == [length(i) for i in ROWS]
     batch = batch_of(
         views,
         on_miss={"frame": "mask"},
-        length="max",
         columns={"label": {f"s{i:02d}": 1 for i in range(SAMPLES)}},
     )
     assert set(batch) == {*views, "label", "frame_mask", "audio_length"}

@@ -173,7 +173,7 @@ def test_batches_move_and_keep_their_names(views: Views) -> None:
     batch = FeatureDataset(views)[[0, 1]]
     moved = batch.to("cpu")
     assert moved.names == batch.names
-    assert set(moved.keys()) == {"frame", "audio"}
+    assert set(moved.keys()) == {"frame", "audio", "audio_length"}
     assert len(moved) == 2
     assert moved.lengths["audio"].equal(batch.lengths["audio"])
 
