@@ -11,7 +11,7 @@ import numpy as np
 
 import merstore
 
-from .data import FRAMES, GIB, names, values, write_flat, write_store
+from .data import FRAMES, GIB, VECTORS, Shape, names, values, write_flat, write_store
 from .figures import Figure, ratio
 from .measure import drop, interleave, settle
 
@@ -19,18 +19,24 @@ PART = "Cold random batches of 256 (page cache dropped)"
 BATCH = 256
 BATCHES = 8  # in a round
 ROUNDS = 9
-BAR = 0.7
+FAULTS = "np.memmap (page faults)"
 SEQUENTIAL = "sequential read of the file"
 DIRECT = "the disk itself: O_DIRECT reads of the same entries, 16 threads"
 THREADS = 16
 
 
 def run(folder: Path, nbytes: int = GIB) -> Iterator[Figure]:
-    work = folder / "cold"
-    work.mkdir()
-    count = FRAMES.entries(nbytes)
-    array = values(FRAMES, count)
-    write_store(work / "s.mer", FRAMES, array)
+    for shape, against, bar in ((FRAMES, SEQUENTIAL, 0.7), (VECTORS, FAULTS, 5.0)):
+        work = folder / "cold"
+        work.mkdir()
+        yield from _cold(work, nbytes, shape, against, bar)
+        shutil.rmtree(work)
+
+
+def _cold(work: Path, nbytes: int, shape: Shape, barred: str, least: float) -> Iterator[Figure]:
+    count = shape.entries(nbytes)
+    array = values(shape, count)
+    write_store(work / "s.mer", shape, array)
     write_flat(work / "flat.bin", array)
     del array
     data, flat = work / "s.mer" / "data.mdb", work / "flat.bin"
@@ -39,14 +45,14 @@ def run(folder: Path, nbytes: int = GIB) -> Iterator[Figure]:
         [np.random.default_rng(n).permutation(count)[: BATCHES * BATCH] for n in range(ROUNDS)]
     )
     rows = rows.reshape(ROUNDS, BATCHES, BATCH)
-    moved = BATCHES * BATCH * FRAMES.nbytes
-    out = np.zeros((BATCH, *FRAMES.shape), np.float32)
+    moved = BATCHES * BATCH * shape.nbytes
+    out = np.zeros((BATCH, *shape.shape), np.float32)
 
     def gather(number: int) -> Iterator[None]:
         drop(data)
         settle(2 * moved)
         with merstore.open(work / "s.mer") as store:
-            selection = store[FRAMES.view].select(keys)
+            selection = store[shape.view].select(keys)
             selection.present()  # the index is read, as it is after an epoch's first batches
             yield
             for batch in rows[number]:
@@ -57,7 +63,7 @@ def run(folder: Path, nbytes: int = GIB) -> Iterator[Figure]:
         drop(data)
         settle(2 * moved)
         with merstore.open(work / "s.mer") as store:
-            selection = store[FRAMES.view].select(keys)
+            selection = store[shape.view].select(keys)
             selection.present()
             following = [*rows[number][1:], []]
             yield
@@ -82,7 +88,7 @@ def run(folder: Path, nbytes: int = GIB) -> Iterator[Figure]:
     def memmap(number: int) -> Iterator[None]:
         drop(flat)
         settle(2 * moved)
-        mapped = np.memmap(flat, np.float32, "r", shape=(count, *FRAMES.shape))
+        mapped = np.memmap(flat, np.float32, "r", shape=(count, *shape.shape))
         yield
         for batch in rows[number]:
             np.take(mapped, batch, 0, out, "clip")
@@ -91,8 +97,8 @@ def run(folder: Path, nbytes: int = GIB) -> Iterator[Figure]:
     def direct(number: int) -> Iterator[None]:
         """What the disk can do with these requests: nothing is copied, kept or looked up."""
         settle(2 * moved)
-        parts = np.array_split(rows[number].ravel() * FRAMES.nbytes, THREADS)
-        buffers = [mmap.mmap(-1, FRAMES.nbytes) for _ in parts]
+        parts = np.array_split(rows[number].ravel() * shape.nbytes, THREADS)
+        buffers = [mmap.mmap(-1, shape.nbytes) for _ in parts]
         file = os.open(flat, os.O_RDONLY | os.O_DIRECT)
 
         def read(offsets: np.ndarray, buffer: mmap.mmap) -> None:
@@ -109,11 +115,10 @@ def run(folder: Path, nbytes: int = GIB) -> Iterator[Figure]:
         "selection.gather": gather,
         "selection.gather, the next batch asked for ahead (as FeatureLoader does)": gather_ahead,
     }
-    theirs = {SEQUENTIAL: sequential, "np.memmap (page faults)": memmap, DIRECT: direct}
+    theirs = {SEQUENTIAL: sequential, FAULTS: memmap, DIRECT: direct}
     seconds = interleave(ours | theirs, ROUNDS)
     for name in ours:
         for against in theirs:
-            bar = BAR if against == SEQUENTIAL else None
-            what = f"{FRAMES.label} {name}"
+            bar = least if against == barred else None
+            what = f"{shape.label} {name}"
             yield ratio(PART, what, against, seconds[name], seconds[against], moved, bar)
-    shutil.rmtree(work)
