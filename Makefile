@@ -74,8 +74,10 @@ bench-micro: $(BUILT) ## single operations under pytest-benchmark; saved for `py
 bench-peers: $(PEERS)/.installed ## against other stores and loaders, in an environment of their own; results go to benchmarks/results
 	$(PEERS)/bin/python -m benchmarks.peers $(BENCH_ARGS)
 
-gpu-check: $(BUILT) ## the tests that need a CUDA device
+gpu-check: $(BUILT) ## the tests and the benchmarks that need a CUDA device
 	MERSTORE_REQUIRE_GPU=1 $(BIN)/pytest -m gpu $(PYTEST_ARGS)
+	$(BIN)/python -m pytest benchmarks/test_loading.py -k gpu --benchmark-columns=median,iqr,rounds
+	$(BIN)/python -m benchmarks device
 
 dist: $(DEPS) ## sdist and wheel, then the tests against the wheel in a fresh environment
 	rm -rf dist build/dist

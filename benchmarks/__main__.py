@@ -16,6 +16,7 @@ from .figures import Figure, line, markdown
 CASES: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "gather": gathering.run,
     "loading": loading.run,
+    "device": loading.device,
     "cold": cold.run,
     "opening": opening.run,
     "writing": writing.run,

@@ -172,6 +172,70 @@ def _resident(folder: Path, nbytes: int, shape: Shape) -> Iterator[Figure]:
         yield ratio(PART, what, select, seconds["held"], seconds[select], moved, 0.95)
 
 
+def device(folder: Path, nbytes: int = GIB // 2) -> Iterator[Figure]:
+    """To a GPU: whole epochs against copies of as many bytes from page-locked memory, and resident ones."""
+    if not torch.cuda.is_available():
+        print("  left out: no CUDA device")
+        return
+    work = folder / "device"
+    work.mkdir()
+    count = FRAMES.entries(nbytes)
+    write_store(work / "s.mer", FRAMES, values(FRAMES, count))
+    pinned = torch.empty(BATCH, *FRAMES.shape, pin_memory=True)
+    order = RowOrder(count, BATCH, shuffle=True, drop_last=True)
+    copies, selects = "copies from page-locked memory", "torch.index_select on the device"
+    with merstore.open(work / "s.mer") as store:
+        dataset = FeatureDataset(store[FRAMES.view])
+        held = torch.rand(count, *FRAMES.shape, device="cuda")
+
+        def epoch(cache: str | None) -> Method:
+            loader = FeatureLoader(
+                dataset, BATCH, shuffle=True, drop_last=True, device="cuda", cache=cache
+            )
+
+            def method(number: int) -> Iterator[None]:
+                loader.set_epoch(number)
+                batches = iter(loader)
+                yield
+                for batch in batches:
+                    batch.mask  # noqa: B018
+                torch.cuda.synchronize()
+                yield
+
+            return method
+
+        def copied(number: int) -> Iterator[None]:
+            yield
+            for _ in range(len(order)):
+                pinned.to("cuda", non_blocking=True)
+            torch.cuda.synchronize()
+            yield
+
+        def selected(number: int) -> Iterator[None]:
+            order.set_epoch(number)
+            batches = [torch.from_numpy(rows) for rows in order]
+            yield
+            for rows in batches:
+                torch.index_select(held, 0, rows.to("cuda", non_blocking=True))
+            torch.cuda.synchronize()
+            yield
+
+        methods = {
+            "loader": epoch(None),
+            "held": epoch("device"),
+            copies: copied,
+            selects: selected,
+        }
+        seconds = interleave(methods, ROUNDS)
+    part = f"Loader, to {torch.cuda.get_device_name()}, batch of {BATCH}"
+    moved = count // BATCH * BATCH * FRAMES.nbytes
+    what = f'{FRAMES.label} FeatureLoader, device="cuda"'
+    yield ratio(part, what, copies, seconds["loader"], seconds[copies], moved, 0.9)
+    what += ', cache="device"'
+    yield ratio(part, what, selects, seconds["held"], seconds[selects], moved, 0.95)
+    shutil.rmtree(work)
+
+
 def _memory(folder: Path, nbytes: int) -> Iterator[Figure]:
     """Private memory of a process that iterates, beyond the page cache."""
     grown = {}
