@@ -164,7 +164,7 @@ class Writer:
         not put, and what ended the iterator (see BlockBuilder.put).
         """
         pending = self._known.get(view)
-        if pending is None or pending.layout is None:
+        if pending is None or pending.layout is None or not pending.builders:
             pair = next(pairs, _END)
             return ([], True) if pair is _END else ([pair], None)
         block = len(pending.builders) - 1

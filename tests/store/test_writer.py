@@ -147,6 +147,15 @@ class TestTransactions:
         assert list(ragged) == ["b"]
         assert store.verify() == []
 
+    def test_update_may_follow_a_failure(self, store: Store, vector: Vector) -> None:
+        """Of a view that has nothing in a block yet."""
+        large = store.create_view("d/audio@large/UTT", shape=(100,))
+        with store.writer() as writer:
+            writer.fail(large, "a", "no_audio", "silent")
+            writer.update(large, [("b", np.ones(100, np.float32)), ("c", np.ones(100, np.float32))])
+        assert list(large) == ["b", "c"]
+        assert [failure.kind for failure in large.failures()] == ["no_audio"]
+
     def test_the_end_of_the_block_tells_it_too(
         self, store: Store, view: View, vector: Vector
     ) -> None:
