@@ -22,7 +22,7 @@ def train(store: merstore.Store, checkpoint: Path, stop_at: int | None = None) -
     model = toy.Classifier()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     if checkpoint.exists():
-        saved = torch.load(checkpoint)
+        saved = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         loader.load_state_dict(saved["loader"])

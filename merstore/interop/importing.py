@@ -201,7 +201,7 @@ class _ViewImporter:
             )
             found = files.headers(parsed_headers)
             return [
-                (name, *self._peek(name))
+                (name, self._header(name), None)
                 if known is None or not known[0].nbytes
                 else (name, known[0], (files, row) if known[1] else None)
                 for row, (name, known) in enumerate(zip(names, found, strict=True))
@@ -224,16 +224,16 @@ class _ViewImporter:
         paths = [os.fsencode(self.tree.files[name]) for name in names]
         return Files(self.folder, list(names), paths, limit, room)
 
-    def _peek(self, name: str) -> tuple[NpyHeader | str, None]:
+    def _header(self, name: str) -> NpyHeader | str:
+        """Of a file that is not plain; or why it is not imported."""
         path = self.tree.path(name)
         try:
             header = read_header(path)
         except (InvalidTensor, OSError) as error:
-            return str(error), None
+            return str(error)
         if header.nbytes == 0:
-            why = f"{path}: holds nothing (shape {header.shape}): compute it again, or remove it"
-            return why, None
-        return header, None
+            return f"{path}: holds nothing (shape {header.shape}): compute it again, or remove it"
+        return header
 
     def _view(self, headers: Iterable[NpyHeader], nonfinite: str) -> View:
         """The view of this tree: the one that is there, or a new one."""

@@ -1,6 +1,5 @@
 """Views that are held whole in memory, of this machine or of a device."""
 
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from merstore.errors import MerstoreError
 from merstore.load.buffers import fresh, torch_dtype
 from merstore.load.source import Empty, Part, Source
+from merstore.machine import available_memory
 
 CHUNK_BYTES = 64 << 20  # read at a time
 
@@ -201,11 +201,4 @@ def _free(device: torch.device) -> int:
     """Memory that is free there."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            for line in lines:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return available_memory()
