@@ -150,26 +150,46 @@ def _resident(folder: Path, nbytes: int, shape: Shape) -> Iterator[Figure]:
         source = torch.from_numpy(array)  # in huge pages, as the cache is
         out = torch.empty(BATCH, *shape.shape)
 
-        def held(number: int) -> Iterator[None]:
-            loader.set_epoch(number)
-            batches = iter(loader)
-            yield
-            for batch in batches:
-                batch.mask  # noqa: B018
-            yield
+        def selected(rows: torch.Tensor) -> object:
+            return torch.index_select(source, 0, rows, out=out)
 
-        def selected(number: int) -> Iterator[None]:
-            order.set_epoch(number)
-            batches = [torch.from_numpy(rows) for rows in order]
-            yield
-            for rows in batches:
-                torch.index_select(source, 0, rows, out=out)
-            yield
-
-        seconds = interleave({"held": held, select: selected}, ROUNDS)
+        methods = {"held": _iterated(loader), select: _each(order, selected)}
+        seconds = interleave(methods, ROUNDS)
         moved = count // BATCH * BATCH * shape.nbytes
         what = f'{shape.label} FeatureLoader, cache="ram"'
         yield ratio(PART, what, select, seconds["held"], seconds[select], moved, 0.95)
+
+
+def _iterated(loader: FeatureLoader, finish: Callable[[], object] = bool) -> Method:
+    """An epoch of the loader, begun before the clock."""
+
+    def method(number: int) -> Iterator[None]:
+        loader.set_epoch(number)
+        batches = iter(loader)
+        yield
+        for batch in batches:
+            batch.mask  # noqa: B018
+        finish()
+        yield
+
+    return method
+
+
+def _each(
+    order: RowOrder, work: Callable[[torch.Tensor], object], finish: Callable[[], object] = bool
+) -> Method:
+    """``work`` on the rows of each batch of an epoch, drawn before the clock."""
+
+    def method(number: int) -> Iterator[None]:
+        order.set_epoch(number)
+        batches = [torch.from_numpy(rows) for rows in order]
+        yield
+        for rows in batches:
+            work(rows)
+        finish()
+        yield
+
+    return method
 
 
 def device(folder: Path, nbytes: int = GIB // 2) -> Iterator[Figure]:
@@ -192,39 +212,19 @@ def device(folder: Path, nbytes: int = GIB // 2) -> Iterator[Figure]:
             loader = FeatureLoader(
                 dataset, BATCH, shuffle=True, drop_last=True, device="cuda", cache=cache
             )
+            return _iterated(loader, torch.cuda.synchronize)
 
-            def method(number: int) -> Iterator[None]:
-                loader.set_epoch(number)
-                batches = iter(loader)
-                yield
-                for batch in batches:
-                    batch.mask  # noqa: B018
-                torch.cuda.synchronize()
-                yield
+        def copied(rows: torch.Tensor) -> object:
+            return pinned.to("cuda", non_blocking=True)
 
-            return method
-
-        def copied(number: int) -> Iterator[None]:
-            yield
-            for _ in range(len(order)):
-                pinned.to("cuda", non_blocking=True)
-            torch.cuda.synchronize()
-            yield
-
-        def selected(number: int) -> Iterator[None]:
-            order.set_epoch(number)
-            batches = [torch.from_numpy(rows) for rows in order]
-            yield
-            for rows in batches:
-                torch.index_select(held, 0, rows.to("cuda", non_blocking=True))
-            torch.cuda.synchronize()
-            yield
+        def selected(rows: torch.Tensor) -> object:
+            return torch.index_select(held, 0, rows.to("cuda", non_blocking=True))
 
         methods = {
             "loader": epoch(None),
             "held": epoch("device"),
-            copies: copied,
-            selects: selected,
+            copies: _each(order, copied, torch.cuda.synchronize),
+            selects: _each(order, selected, torch.cuda.synchronize),
         }
         seconds = interleave(methods, ROUNDS)
     part = f"Loader, to {torch.cuda.get_device_name()}, batch of {BATCH}"
