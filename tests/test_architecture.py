@@ -16,7 +16,7 @@ PACKAGE = Path(merstore.__file__).parent
 ROOT = Path(__file__).resolve().parent.parent
 
 # Each layer and the layers it may import from, besides itself. Imports point downward only.
-BASE = {"errors", "_version", "_core"}
+BASE = {"errors", "_version", "_core", "quality"}
 STORE = BASE | {"store"}
 KNOWN = STORE | {"machine", "profile"}  # what is known of a machine
 ALL = KNOWN | {"load", "extract", "fill", "corpora", "interop", "models", "run", "score"}
@@ -24,13 +24,14 @@ MAY_IMPORT = {
     "errors": set(),
     "_version": set(),
     "_core": set(),
+    "quality": set(),
     "store": BASE,
     "machine": STORE,
     "profile": STORE | {"machine"},
     "load": KNOWN,
-    "extract": {"errors", "_version"},
+    "extract": {"errors", "_version", "quality"},
     "fill": KNOWN | {"load", "extract"},
-    "corpora": STORE,
+    "corpora": STORE | {"extract"},
     "interop": STORE,
     "cli": ALL,
     "demo": ALL | {"cli"},

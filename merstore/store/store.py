@@ -6,7 +6,7 @@ import json
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,6 +25,7 @@ from merstore.store.entry import Failure, now
 from merstore.store.environment import Environment
 from merstore.store.keys import check_alias, parse_view
 from merstore.store.layout import FORMAT
+from merstore.store.quality import Qualities, read_qualities
 from merstore.store.record import NONFINITE_RULES, ZERO_RULES, ViewRecord
 from merstore.store.snapshot import Snapshot
 from merstore.store.view import View
@@ -359,6 +360,15 @@ class Store(Mapping[str, View]):
     def failures(self, view_path: str, kind: str | None = None) -> list[Failure]:
         """Failure records of a view, all or of one kind."""
         return self[view_path].failures(kind)
+
+    def quality(self, dataset: str, *, flags: Iterable[str] = ()) -> Qualities:
+        """What is odd about the samples of a dataset, as it was recorded when they were read;
+        with `flags`, of the samples that have any of them.
+
+        Raises UnknownView where nothing was recorded, MerstoreError for an unknown flag.
+        """
+        found = read_qualities(self, dataset)
+        return found.only(*flags) if flags else found
 
     def stats(self) -> dict[str, Any]:
         """Counters and facts, as JSON values: sizes in bytes, ages in seconds."""
