@@ -31,6 +31,10 @@ class FeatureDataset(Dataset[Any]):
     columns: what else belongs to a sample, such as its label, by key: ``{name: value}``, or an array
     ``[samples, ...]`` in the order of ``names``. Numbers and arrays of numbers; they are in items and batches.
 
+    exclude: flags of quality, such as ``{"silent", "duplicate"}``: samples that have any of them, in any of their
+    media, are left out (of those that share a clip all but the first by name). ``store.quality(dataset)`` has what
+    is recorded; samples of which nothing is recorded stay.
+
     Of ragged views: ``layout`` is how a batch holds them, ``"padded"`` ``[B, T, ...]``, ``"values"`` back to back
     with offsets, or ``"nested"`` (jagged, of torch); ``side`` is where padding goes, ``"back"`` or ``"front"``;
     ``length`` what it goes up to: None for the batch's longest, ``"max"`` for the dataset's (from the index), or a
@@ -54,19 +58,24 @@ class FeatureDataset(Dataset[Any]):
         on_miss: str | Mapping[str, str] = "raise",
         columns: Mapping[str, Any] | None = None,
         *,
+        exclude: Iterable[str] = (),
         layout: str | Mapping[str, str] = "padded",
         side: str | Mapping[str, str] = "back",
         length: "int | str | Mapping[str, int | str | None] | None" = None,
         dtype: Any = None,
     ) -> None:
         self.views = _keyed(views)
-        self.names = _common(self.views) if names is None else _given(names)
+        listed = _common(self.views) if names is None else _given(names)
+        kept = _without(self.views, listed, exclude)
+        self.names = listed if kept is None else listed.take(kept)
         options = Reading(on_miss, layout, side, length, dtype)  # type: ignore[arg-type]
         self.readings = _each(self.views, options)
-        self.columns = {
-            key: _column(key, column, self.names, names is not None)
-            for key, column in (columns or {}).items()
-        }
+        self.columns = {}
+        for key, column in (columns or {}).items():
+            if kept is None or isinstance(column, Mapping):
+                self.columns[key] = _column(key, column, self.names, names is not None)
+            else:
+                self.columns[key] = _column(key, column, listed, names is not None)[kept]
         self._make()
 
     def _make(self) -> None:
@@ -315,6 +324,22 @@ def _common(views: Mapping[str, View]) -> Names:
         stacklevel=3,
     )
     return common
+
+
+def _without(views: Mapping[str, View], names: Names, exclude: Iterable[str]) -> np.ndarray | None:
+    """The rows, int64, of `names` that have none of the flags; None where that is no question."""
+    flags = {exclude} if isinstance(exclude, str) else set(exclude)
+    if not flags:
+        return None
+    datasets = {(id(view.store), view.dataset): view for view in views.values()}
+    left = list(names)
+    for view in datasets.values():
+        left = view.store.quality(view.dataset).without(*flags, among=left)
+    if not left:
+        raise MissingEntry(
+            f"none of {len(names)} samples is without {' and '.join(sorted(flags))}: exclude fewer flags"
+        )
+    return names.find(Names.of(left))
 
 
 def _column(key: str, given: Any, names: Names, ordered: bool) -> np.ndarray:
