@@ -157,6 +157,12 @@ class Qualities(Mapping[str, dict[str, Quality]]):
         return f"<Qualities of {self.dataset}: {len(self)} samples>"
 
 
+def datasets(store: "Store") -> list[str]:
+    """The datasets that have records of quality."""
+    parts = [path.split("/") for path in store.views()]
+    return sorted({dataset for dataset, modality, _ in parts if modality == "quality"})
+
+
 def read_qualities(store: "Store", dataset: str) -> Qualities:
     """All records of a dataset. Raises UnknownView where there is none, CorruptEntry, StaleView."""
     paths = {medium: f"{dataset}/quality/{medium}" for medium in MEDIA}

@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+import pytest
+
 import merstore
+from merstore.store.quality import pack, quality_view
 
 from .conftest import FRAMES, SOUND, Merstore
 
@@ -86,8 +89,73 @@ def test_failures_lists_kind_attempts_and_message_on_one_line_each(
 
 
 def test_failures_of_one_kind_and_of_all_views(cli: Merstore, filled: Path) -> None:
-    (only,) = cli("failures", filled, "--kind", "no_video", "--json").json
+    (only,) = cli("failures", filled, "--kind", "no_video", "--json").json["failures"]
     assert (only["view"], only["name"], only["kind"]) == (FRAMES, "mute", "no_video")
     nothing = cli("failures", filled, "--kind", "no_face")
     assert (nothing.code, nothing.out) == (0, "")
     assert nothing.err == "no failures of kind no_face\n"
+
+
+@pytest.fixture
+def odd(filled: Path) -> Path:
+    """The same store with records of quality, of two datasets."""
+    with merstore.open(filled, "a") as store:
+        audio = quality_view(store, "mer2023", "audio")
+        audio.update({name: pack(["silent"], {"content": "00"}) for name in ("s5", "s1")})
+        video = quality_view(store, "mer2023", "video")
+        video.update({name: pack([], {"content": "01"}) for name in ("s5", "s1")})
+        quality_view(store, "meld", "audio")["m1"] = pack(["silent", "my_own"], {})
+    return filled
+
+
+def test_failures_counts_the_odd_samples_too(cli: Merstore, odd: Path) -> None:
+    lines = cli("failures", odd, FRAMES).lines
+    assert [line.split()[0] for line in lines[:3]] == ["SAMPLE", "broken", "mute"]
+    assert [line.split()[:3] for line in lines[3:]] == [
+        [],
+        ["DATASET", "FLAG", "SAMPLES"],
+        ["mer2023", "duplicate", "1"],
+        ["mer2023", "silent", "2"],
+    ]
+    assert lines[-1].endswith("the sound is silence throughout")
+    assert len(cli("failures", odd).lines) == 9
+    assert len(cli("failures", odd, "--kind", "no_video").lines) == 2
+    assert cli("failures", odd, "--json").json["quality"] == [
+        {"dataset": "meld", "flag": "my_own", "samples": 1},
+        {"dataset": "meld", "flag": "silent", "samples": 1},
+        {"dataset": "mer2023", "flag": "duplicate", "samples": 1},
+        {"dataset": "mer2023", "flag": "silent", "samples": 2},
+    ]
+
+
+def test_failures_lists_the_samples_with_a_flag(cli: Merstore, odd: Path) -> None:
+    assert cli("failures", odd, FRAMES, "--flag", "silent").lines == ["s1", "s5"]
+    assert cli("failures", odd, FRAMES, "--flag", "duplicate").lines == ["s5"]
+    assert [line.split() for line in cli("failures", odd, "--flag", "silent").lines] == [
+        ["DATASET", "SAMPLE"],
+        ["meld", "m1"],
+        ["mer2023", "s1"],
+        ["mer2023", "s5"],
+    ]
+    (record,) = cli("failures", odd, "--flag", "my_own", "--json").json
+    assert record == {
+        "dataset": "meld",
+        "name": "m1",
+        "quality": {"audio": {"flags": ["my_own", "silent"], "facts": {}}},
+    }
+    nothing = cli("failures", odd, FRAMES, "--flag", "no_face")
+    assert (nothing.code, nothing.out, nothing.err) == (0, "", "no samples with flag no_face\n")
+
+
+def test_failures_by_a_flag_that_cannot_be(cli: Merstore, filled: Path, odd: Path) -> None:
+    unknown = cli("failures", odd, FRAMES, "--flag", "silnt")
+    assert (unknown.code, unknown.out) == (1, "")
+    assert "no flag 'silnt'; there is absurd_duration" in unknown.err
+    assert cli("failures", odd, "--flag", "silent", "--kind", "no_face").code == 2
+
+
+def test_failures_by_flag_where_nothing_was_recorded(cli: Merstore, filled: Path) -> None:
+    for view in ([], [FRAMES]):
+        result = cli("failures", filled, *view, "--flag", "silent")
+        assert (result.code, result.out) == (1, "")
+        assert "no records of quality" in result.err
