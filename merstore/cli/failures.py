@@ -7,7 +7,7 @@ import click
 
 from merstore.cli import console
 from merstore.cli.opening import find_view, open_store, store_argument, view_argument
-from merstore.quality import FLAGS
+from merstore.quality import DUPLICATE, FLAGS
 from merstore.store import quality
 from merstore.store.entry import Failure
 from merstore.store.quality import Qualities
@@ -84,7 +84,7 @@ def _failures(found: list[tuple[str, Failure]], with_view: bool) -> None:
 
 
 def _counts(odd: list[Qualities], gap: bool) -> None:
-    meaning = {**FLAGS, quality.DUPLICATE: "another sample, before it by name, has the same clip"}
+    meaning = {**FLAGS, DUPLICATE: "another sample, before it by name, has the same clip"}
     rows = [
         [each.dataset, flag, str(count), meaning.get(flag, "")]
         for each in odd

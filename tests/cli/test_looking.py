@@ -157,5 +157,5 @@ def test_failures_by_a_flag_that_cannot_be(cli: Merstore, filled: Path, odd: Pat
 def test_failures_by_flag_where_nothing_was_recorded(cli: Merstore, filled: Path) -> None:
     for view in ([], [FRAMES]):
         result = cli("failures", filled, *view, "--flag", "silent")
-        assert (result.code, result.out) == (1, "")
+        assert (result.code, result.out) == (2, "")
         assert "no records of quality" in result.err
