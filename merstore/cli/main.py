@@ -23,10 +23,12 @@ COMMANDS = {
     "import": "importing",
     "export": "exporting",
     "prewarm": "prewarm",
+    "merge": "merge",
     "tune": "tune",
     "verify": "verify",
     "compact": "compact",
     "corpora": "corpora",
+    "encoders": "encoders",
     "doctor": "doctor",
 }
 WRONG_USAGE = (InvalidKey, NotAStore, UnknownView)  # the command line named what is not there
