@@ -7,7 +7,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,27 +50,54 @@ class Owner:
 
         Raises ReadOnlyStore where the view's store is open for reading.
         """
-        view.store._writable()
-        env = view.store.environment
-        prefix = view.record.prefix
+        (claim,) = self.claim_each([(view, names)], retry, seconds)
+        return claim
+
+    def claim_each(
+        self,
+        wanted: Sequence[tuple[View, Iterable[str]]],
+        retry: Iterable[str] = (),
+        seconds: float = SECONDS,
+    ) -> list[Claim]:
+        """The same for several views of one store, in one transaction."""
+        if not wanted:
+            return []
+        store = wanted[0][0].store
+        store._writable()
+        env = store.environment
         retry = set(retry)
-        claim = Claim([], [], [])
         lease = self.fields | {"seconds": seconds, "deadline": time.time() + seconds}
         value = json.dumps(lease).encode()
+        prefixes = [view.record.prefix for view, _ in wanted]
         with env.transaction() as txn:
-            index, leases = env.databases[b"index"], env.databases[b"leases"]
-            for name in dict.fromkeys(names):
-                key = prefix + sample_key(name)
-                entry = txn.get(key, db=index)
-                if entry is not None and not _again(bytes(entry), retry):
-                    claim.done.append(name)
-                    continue
-                held = txn.get(key, db=leases)
-                if held is not None and self._keeps_away(_unpack(held)):
-                    claim.busy.append(name)
-                    continue
-                txn.put(key, value, db=leases)
-                claim.mine.append(name)
+            return [
+                self._claim(txn, env.databases, prefix, names, retry, value)
+                for prefix, (_, names) in zip(prefixes, wanted, strict=True)
+            ]
+
+    def _claim(
+        self,
+        txn: Any,
+        databases: Mapping[bytes, Any],
+        prefix: bytes,
+        names: Iterable[str],
+        retry: set[str],
+        value: bytes,
+    ) -> Claim:
+        claim = Claim([], [], [])
+        index, leases = databases[b"index"], databases[b"leases"]
+        for name in dict.fromkeys(names):
+            key = prefix + sample_key(name)
+            entry = txn.get(key, db=index)
+            if entry is not None and not _again(bytes(entry), retry):
+                claim.done.append(name)
+                continue
+            held = txn.get(key, db=leases)
+            if held is not None and self._keeps_away(_unpack(held)):
+                claim.busy.append(name)
+                continue
+            txn.put(key, value, db=leases)
+            claim.mine.append(name)
         return claim
 
     def release(self, view: View, names: Iterable[str]) -> None:

@@ -1,0 +1,81 @@
+"""The offline door: views are filled for a whole dataset before anything reads them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from merstore.errors import MerstoreError
+from merstore.extract.processes import Readers
+from merstore.extract.recipe import Recipe
+from merstore.fill.engine import Clip, FillReport, Job, Run, Tell
+from merstore.fill.filler import READ_SECONDS, declare, default_jobs
+from merstore.fill.plan import any_present, keep_rates, path_of, views_of
+from merstore.store.leases import Owner
+from merstore.store.store import Store
+
+
+def prewarm(
+    store: Store,
+    dataset: str,
+    materials: Mapping[str, Clip],
+    recipes: Sequence[Recipe],
+    *,
+    names: Iterable[str] | None = None,
+    retry: Iterable[str] = (),
+    jobs: int | None = None,
+    seconds: float | None = READ_SECONDS,
+    base: Store | None = None,
+    start: float = 0.0,
+    tell: Tell | None = None,
+) -> list[FillReport]:
+    """Compute what the views of `recipes` lack of `names` (all samples by default); a report for each
+    view. A sample is read once for all views that lack it.
+
+    Stopped or killed, and called again, it goes on from the last commit. Several may work on one
+    store at once. Arguments as of Filler, and:
+
+    base: a store of which `store` is a shard; what is in there is not computed again. start: where
+    in the names to begin, from 0 to 1; the rest follows. Processes that begin at different places
+    keep out of each other's way.
+
+    Raises SpecMismatch where a view exists and was computed otherwise, MerstoreError for no samples
+    and for two recipes of one view.
+    """
+    wanted = list(dict.fromkeys(materials if names is None else names))
+    if not wanted:
+        raise MerstoreError(f"no samples to compute for {dataset}: the list of samples is empty")
+    paths = [path_of(dataset, recipe) for recipe in recipes]
+    if twice := {path for path in paths if paths.count(path) > 1}:
+        raise MerstoreError(f"asked for twice: {', '.join(sorted(twice))}")
+    retry = {retry} if isinstance(retry, str) else set(retry)
+    turn = round(start * len(wanted))
+    wanted = wanted[turn:] + wanted[:turn]
+    work = [_job(store, base, dataset, recipe, wanted, retry) for recipe in recipes]
+    readers = Readers(default_jobs() if jobs is None else jobs, seconds)
+    try:
+        Run(work, materials, readers, Owner(), retry, tell).go()
+    finally:
+        readers.close()
+    reports = [job.report for job in work]
+    keep_rates(store, recipes, reports)
+    return reports
+
+
+def _job(
+    store: Store,
+    base: Store | None,
+    dataset: str,
+    recipe: Recipe,
+    names: list[str],
+    retry: set[str],
+) -> Job:
+    view = declare(store, dataset, recipe)
+    elsewhere = views_of([base] if base else [], view.path, recipe)
+    lacking = names
+    for other in elsewhere:
+        lacking = other.missing(lacking, retry)
+    job = Job(view, recipe, lacking, retry)
+    if elsewhere:
+        there = sum(any_present(elsewhere, names))
+        job.report.present += there
+        job.report.known_failures += len(names) - len(lacking) - there
+        job.report.samples = len(names)
+    return job
