@@ -4,6 +4,9 @@ do.
 All are picklable as they are: the arguments of the constructor are the arguments of the exception.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 
 class MerstoreError(Exception):
     """The parent of them all: ``except MerstoreError`` catches what merstore refuses or cannot do."""
@@ -72,6 +75,14 @@ class SpecMismatch(MerstoreError, ValueError):
 
 class StaleView(MerstoreError):
     """The stored view was computed under another spec than the one asked for; it is never served."""
+
+
+class MergeConflict(MerstoreError):
+    """Stores that are to be joined hold different entries of a sample: ``conflicts`` says which."""
+
+    def __init__(self, message: str, conflicts: Sequence[Any] = ()) -> None:
+        super().__init__(message, conflicts)
+        self.conflicts = conflicts
 
 
 class EncoderError(MerstoreError):

@@ -73,7 +73,7 @@ def run(args: Sequence[str], command: click.Command = cli, name: str = "merstore
         ):  # a name the terminal cannot show is escaped, not fatal
             stream.reconfigure(errors="backslashreplace")
     try:
-        with command.make_context(name, list(args)) as context:
+        with command.make_context(name, list(args), obj=tuple(args)) as context:
             code = command.invoke(context)
         sys.stdout.flush()
     except click.exceptions.Exit as done:
