@@ -10,7 +10,7 @@ class Problem(NamedTuple):
     ``missing_split``, ``repeated_sample``, ``bad_name``, ``missing_label``, ``unknown_label``,
     ``bad_number``, ``placeholder``; of csv files: ``shifted_row``, ``bad_quotes``, ``undecodable``,
     ``repeated_header``; of transcripts: ``missing_text``, ``empty_text``, ``nan_text``,
-    ``ambiguous_text``, ``tag_only``, ``wrong_language``.
+    ``ambiguous_text``, ``failed_text``, ``wrong_language``.
     """
 
     kind: str

@@ -40,7 +40,8 @@ def is_undecoded(cell: str) -> bool:
 
 
 def read_sheet(path: Path) -> Sheet:
-    """Read a csv file with a header line and a column ``name`` (or ``names``).
+    """Read a csv file, or one with tabs (``.tsv``), with a header line and a column ``name`` (or
+    ``names``).
 
     Encodings: UTF-8 with or without a mark, UTF-16 with one, GB 18030 (and with it GBK) where the
     text is Chinese. A row that is shifted (more or fewer cells than the header), wrongly quoted or
@@ -51,7 +52,8 @@ def read_sheet(path: Path) -> Sheet:
         data = path.read_bytes()
     except OSError as error:
         raise MerstoreError(f"{path}: {error.strerror}: give the folder that holds it") from None
-    records = _records(_decode(path, data))
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    records = _records(_decode(path, data), delimiter)
     header = next(records, None)
     if header is None or header.cells is None:
         raise MerstoreError(f"{path}: no header line: it must name the columns")
@@ -67,7 +69,7 @@ def read_sheet(path: Path) -> Sheet:
     for record in records:
         told = f"{path.name}, line {record.line}"
         if record.cells is None:
-            sample = _name_or_empty(record.text.split(",")[where : where + 1])
+            sample = _name_or_empty(record.text.split(delimiter)[where : where + 1])
             sheet.problems.append(
                 Problem("bad_quotes", sample, f"{told}: quotes that do not match")
             )
@@ -102,7 +104,7 @@ class _Record:
     cells: list[str] | None  # None: wrongly quoted
 
 
-def _records(text: str) -> Iterator[_Record]:
+def _records(text: str, delimiter: str) -> Iterator[_Record]:
     """The records that are not blank. After wrong quotes it goes on with the next line, so that a
     quote that is never closed costs one row and not the rest of the file.
     """
@@ -115,14 +117,14 @@ def _records(text: str) -> Iterator[_Record]:
             at += 1
             yield lines[at - 1]
 
-    reader = csv.reader(following(), strict=True)
+    reader = csv.reader(following(), delimiter=delimiter, strict=True)
     while at < len(lines):
         begin = at
         try:
             cells = next(reader, None)
         except csv.Error:
             cells, at = None, begin + 1
-            reader = csv.reader(following(), strict=True)
+            reader = csv.reader(following(), delimiter=delimiter, strict=True)
             yield _Record(begin + 1, lines[begin], None)
         if cells:
             yield _Record(begin + 1, lines[begin], cells)

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from merstore.errors import InvalidKey, MerstoreError
+from merstore.extract.transcript import LANGUAGES
 from merstore.store.keys import parse_view
 
 FIELD_TYPES = ("class", "number", "list", "text")
-LANGUAGES = ("zh", "en")  # those whose texts can be told apart by their letters
 
 _T = TypeVar("_T")
 

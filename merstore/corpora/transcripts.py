@@ -1,7 +1,6 @@
 """Transcripts: one text per sample. What is no text is said to be none, never replaced."""
 
 import hashlib
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,20 +9,24 @@ from merstore.corpora import sheet
 from merstore.corpora.problem import Problem
 from merstore.corpora.table import TranscriptTable
 from merstore.errors import MerstoreError
+from merstore.extract.transcript import check_text
 
-REMARKS = ("tag_only", "wrong_language")
-"""Problems that leave the text as it is."""
+REMARKS = ("failed_text", "wrong_language")
+"""Problems that leave the text as it is: flags of quality."""
+
+_REMARKS = {
+    "failed_text": "{text!r} and no words",
+    "wrong_language": "{text!r} is not {language}",
+}
 
 # What pandas, by which the field's tools read and write csv files, takes for NaN or writes for it.
 _NAN = {
     "nan", "NaN", "-nan", "-NaN", "<NA>", "N/A", "n/a", "NA", "#NA", "#N/A", "#N/A N/A",
     "NULL", "null", "None", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN",
 }  # fmt: skip
-_TAG = re.compile(
-    r"\s*<\|[^|<>]*\|>\s*"
-)  # `<|zh-CN|>`: the recogniser named a language, and no words
-_HAN = re.compile("[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
-_LATIN = re.compile("[A-Za-z]")
+
+# Where the texts are in the files of the field, and which language that column is in.
+_COLUMNS = {"sentence": None, "text": None, "chinese": "zh", "english": "en"}
 
 
 @dataclass
@@ -52,11 +55,41 @@ def read_transcripts(root: Path, table: TranscriptTable, samples: Iterable[str])
         wanted = dict.fromkeys(source.partition("#")[0] for source in table.sources)
         raise MerstoreError(f"{root}: no transcript file {' nor '.join(wanted)}")
     file, _, column = source.partition("#")
-    path = root / file
-    read = sheet.read_sheet(path)
+    read = sheet.read_sheet(root / file)
+    return _texts(read, file, column, samples, table.name, table.language)
+
+
+def texts_from(file: Path, column: str | None = None) -> Transcripts:
+    """The texts of all samples in one csv or tsv file, which has a column ``name``.
+
+    `column` is by default the only one of ``sentence``, ``text``, ``chinese`` and ``english`` that
+    is there; the last two tell the language. What is no text is a problem, as in `read_transcripts`.
+
+    Raises MerstoreError where the file cannot be read, or which column is meant cannot be told.
+    """
+    read = sheet.read_sheet(file)
+    if column is None:
+        there = [known for known in _COLUMNS if known in read.columns]
+        if len(there) != 1:
+            listed = ", ".join(there or read.columns)
+            raise MerstoreError(f"{file}: name the column with the texts; it has {listed}")
+        column = there[0]
+    samples = [sample for sample, _ in read.rows]
+    samples += [problem.sample for problem in read.problems if problem.sample]
+    return _texts(read, file.name, column, samples, column, _COLUMNS.get(column))
+
+
+def _texts(
+    read: sheet.Sheet,
+    file: str,
+    column: str,
+    samples: Iterable[str],
+    name: str,
+    language: str | None,
+) -> Transcripts:
     read.need(column)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    found = Transcripts(table.name, table.language, {}, [], {file: digest})
+    digest = hashlib.sha256(read.path.read_bytes()).hexdigest()
+    found = Transcripts(name, language, {}, [], {file: digest})
 
     cells: dict[str, set[str]] = {}
     for sample, row in read.rows:
@@ -77,7 +110,7 @@ def read_transcripts(root: Path, table: TranscriptTable, samples: Iterable[str])
         else:
             (text,) = texts
             found.texts[sample] = text
-            found.problems += _remarks(sample, text, table.language, file)
+            found.problems += _remarks(sample, text, language, file)
     return found
 
 
@@ -102,9 +135,11 @@ def _why_none(texts: set[str]) -> str | None:
 
 
 def _remarks(sample: str, text: str, language: str | None, file: str) -> list[Problem]:
-    if _TAG.fullmatch(text):
-        return [Problem("tag_only", sample, f"{file}: {text.strip()!r} and no words")]
-    han, latin = _HAN.search(text), _LATIN.search(text)
-    if (language == "zh" and latin and not han) or (language == "en" and han):
-        return [Problem("wrong_language", sample, f"{file}: {text[:40]!r} is not {language}")]
-    return []
+    return [
+        Problem(
+            flag,
+            sample,
+            f"{file}: {_REMARKS[flag].format(text=text.strip()[:40], language=language)}",
+        )
+        for flag in check_text(text, language).flags
+    ]

@@ -5,7 +5,7 @@ import io
 import os
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from merstore.errors import InvalidKey, MerstoreError
@@ -13,9 +13,9 @@ from merstore.errors import InvalidKey, MerstoreError
 # Where several files share a stem, the first of these is the sample's clip.
 _VIDEO = [".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts"]
 _VIDEO += [".flv", ".wmv", ".3gp", ".ogv", ".vob"]
-_AUDIO = [".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".opus", ".wma", ".aiff"]
+AUDIO = [".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".opus", ".wma", ".aiff"]
 _IMAGE = [".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff"]
-_RANK = {suffix: rank for rank, suffix in enumerate(_VIDEO + _AUDIO + _IMAGE)}
+_RANK = {suffix: rank for rank, suffix in enumerate(_VIDEO + AUDIO + _IMAGE)}
 
 _NAME_COLUMNS = {"name", "names"}
 _MAX_NAME_BYTES = 400
@@ -49,7 +49,7 @@ class Clips(Mapping[str, Path]):
         if not folder.is_dir():
             what = "is not a folder" if folder.exists() else "no such folder"
             raise MerstoreError(f"{folder}: {what}; name the folder that holds the clips")
-        files = _scan(folder)
+        files = scan(folder)
         if not files:
             raise MerstoreError(f"{folder}: no clips in it, nor below it as <name>/<name>.*")
         return cls(files)
@@ -73,7 +73,7 @@ class Clips(Mapping[str, Path]):
             why = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
             raise MerstoreError(f"{file}: {why}; give a list of clips, one to a line") from error
         root = file.parent if root is None else Path(root)
-        videos = _scan(root, set(_VIDEO)) if root.is_dir() else {}
+        videos = scan(root, set(_VIDEO)) if root.is_dir() else {}
         try:
             clips = [_listed(entry, root, videos) for entry in _entries(text, file)]
         except csv.Error as error:
@@ -115,7 +115,7 @@ class Clips(Mapping[str, Path]):
         return f"<Clips: {len(self)} samples>"
 
 
-def _scan(folder: Path, suffixes: set[str] | None = None) -> dict[str, Path]:
+def scan(folder: Path, suffixes: Collection[str] | None = None) -> dict[str, Path]:
     """Sample -> its file, of those in `folder` and in the folders named like the file they hold."""
     found: defaultdict[str, list[Path]] = defaultdict(list)
     for path in folder.iterdir():

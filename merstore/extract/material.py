@@ -65,7 +65,8 @@ class Materials(Mapping[str, Material]):
     """Samples by name, from a folder of clips and what lies beside it.
 
     clips: sample name -> clip, or sound file. faces, sounds, analyses: sample -> file, where there
-    is one; texts: sample -> transcript. A sample is whatever any of them names.
+    is one; texts: sample -> transcript. A sample is whatever any of them names. lacks: part ->
+    sample -> why there is none: a failure kind and a message.
     """
 
     def __init__(
@@ -77,11 +78,14 @@ class Materials(Mapping[str, Material]):
         analyses: Mapping[str, Path] | None = None,
         texts: Mapping[str, str] | None = None,
         language: str | None = None,
+        lacks: Mapping[str, Mapping[str, tuple[str, str]]] | None = None,
     ) -> None:
+        self._lacks = lacks or {}
         self._parts = [part or {} for part in (clips, sounds, faces, analyses)]
         self._texts = texts or {}
         self._language = language
-        names = {name for part in (*self._parts, self._texts) for name in part}
+        named = (*self._parts, self._texts, *self._lacks.values())
+        names = {name for part in named for name in part}
         self._names = dict.fromkeys(sorted(names, key=str.encode))
 
     def __getitem__(self, name: str) -> Material:
@@ -96,6 +100,7 @@ class Materials(Mapping[str, Material]):
             au=analysis,
             text=self._texts.get(name),
             language=self._language,
+            lacks={part: why[name] for part, why in self._lacks.items() if name in why},
         )
 
     def __iter__(self) -> Iterator[str]:

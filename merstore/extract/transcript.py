@@ -5,9 +5,16 @@ import unicodedata
 
 import xxhash
 
-from merstore.extract.quality import Quality
+from merstore.quality import Quality
+
+LANGUAGES = ("zh", "en")  # those whose texts can be told apart by their letters
 
 _TAG = re.compile(r"<\|[^|<>]*\|>")  # a recogniser's token, such as <|zh-CN|>
+_HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_LATIN = "A-Za-z\u00c0-\u024f"
+# What a language is written with: Chinese a character, English a word, about as long to say.
+_WORD = re.compile(rf"(?P<zh>[{_HAN}])|(?P<en>[{_LATIN}]+)|[^\W\d_{_HAN}{_LATIN}]+")
+_LEAST = 3  # of its words, one in so many is of a transcript's own language
 
 
 def is_failed(text: str) -> bool:
@@ -16,24 +23,23 @@ def is_failed(text: str) -> bool:
     return not any(unicodedata.category(letter)[0] in "LN" for letter in said)
 
 
-def check_text(text: str, language: str | None = None) -> Quality:
-    """Flags and facts of a transcript that should be in `language` (``"zh"``, ``"en"``, None: any).
+def is_foreign(text: str, language: str | None) -> bool:
+    """Whether less than a third of the words are of `language` (``"zh"``, ``"en"``; None: any)."""
+    if language not in LANGUAGES:
+        return False
+    words = list(_WORD.finditer(_TAG.sub("", text)))
+    own = sum(word.lastgroup == language for word in words)
+    return _LEAST * own < len(words)
 
-    It is in another one where less than a third of its letters are of the language's script.
-    """
+
+def check_text(text: str, language: str | None = None) -> Quality:
+    """Flags and facts of a transcript that should be in `language` (``"zh"``, ``"en"``, None: any)."""
     flags = []
-    letters = [letter for letter in _TAG.sub("", text) if unicodedata.category(letter)[0] == "L"]
-    han = sum(
-        "\u4e00" <= letter <= "\u9fff" or "\u3400" <= letter <= "\u4dbf" for letter in letters
-    )
     if not text.strip():
         flags.append("empty_text")
     elif is_failed(text):
         flags.append("failed_text")
-    elif letters and language in ("zh", "en"):
-        own = han if language == "zh" else len(letters) - han
-        if 3 * own < len(letters):
-            flags.append("wrong_language")
+    elif is_foreign(text, language):
+        flags.append("wrong_language")
     content = xxhash.xxh3_128_hexdigest(text.encode(errors="surrogatepass"))
-    facts = {"characters": len(text), "letters": len(letters), "han": han, "content": content}
-    return Quality(tuple(flags), facts)
+    return Quality(tuple(flags), {"characters": len(text), "content": content})

@@ -108,3 +108,11 @@ def test_a_file_that_cannot_be_read_as_a_whole(tmp_path: Path, data: bytes, mess
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(MerstoreError, match=r"texts\.csv: No such file"):
         read_sheet(tmp_path / "texts.csv")
+
+
+def test_a_file_with_tabs(tmp_path: Path) -> None:
+    path = tmp_path / "texts.tsv"
+    path.write_text('name\tenglish\na\tone, two\nb\n"c"\t"x" y\n', encoding="utf-8")
+    read = read_sheet(path)
+    assert read.rows == [("a", {"name": "a", "english": "one, two"})]
+    assert [problem.kind for problem in read.problems] == ["shifted_row", "bad_quotes"]

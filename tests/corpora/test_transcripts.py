@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merstore.corpora.table import TranscriptTable
-from merstore.corpora.transcripts import Transcripts, read_transcripts
+from merstore.corpora.transcripts import Transcripts, read_transcripts, texts_from
 from merstore.errors import MerstoreError
 
 from .conftest import write_csv
@@ -89,8 +89,10 @@ def test_texts_that_look_wrong_stay_and_are_remarked_on(tmp_path: Path) -> None:
     said = ["你好", "Yeah.", "<|zh-CN|>", "OK，好", "123", "……"]
     found = texts(tmp_path, *said, table=CHINESE)
     assert list(found.texts.values()) == said
-    assert kinds(found) == {"s1": "wrong_language", "s2": "tag_only"}
-    assert kinds(texts(tmp_path, "Hello", "你 said", "123")) == {"s1": "wrong_language"}
+    assert kinds(found) == {"s1": "wrong_language", "s2": "failed_text", "s5": "failed_text"}
+    assert found.problems[0].message == "texts.csv: 'Yeah.' is not zh"
+    assert found.problems[1].message == "texts.csv: '<|zh-CN|>' and no words"
+    assert kinds(texts(tmp_path, "Hello", "你说什么", "123")) == {"s1": "wrong_language"}
 
 
 def test_the_first_file_that_is_there_counts(tmp_path: Path) -> None:
@@ -108,3 +110,38 @@ def test_a_missing_column_is_an_error_not_empty_texts(tmp_path: Path) -> None:
         MerstoreError, match=r"texts\.csv: no column 'chinese'; it has: name, english"
     ):
         read_transcripts(tmp_path, CHINESE, ["a"])
+
+
+def test_the_texts_of_a_file_of_yours(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(
+        "name,chinese,mood\na,你好,x\nb,nan,\nc,a,b,c\n,d,e\n".encode("gbk")
+    )
+    found = texts_from(tmp_path / "t.csv")
+    assert (found.name, found.language) == ("chinese", "zh")
+    assert found.texts == {"a": "你好"}
+    assert kinds(found) == {"b": "nan_text", "c": "shifted_row", "": "bad_name"}
+    assert texts_from(tmp_path / "t.csv", "mood").texts == {"a": "x"}
+    assert texts_from(tmp_path / "t.csv", "mood").language is None
+
+
+def test_a_file_with_tabs(tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").write_text("names\tsentence\na\tOne, two.\nb\t\n", encoding="utf-16")
+    found = texts_from(tmp_path / "t.tsv")
+    assert (found.texts, found.language) == ({"a": "One, two."}, None)
+    assert kinds(found) == {"b": "empty_text"}
+
+
+def test_a_file_whose_column_cannot_be_told(tmp_path: Path) -> None:
+    write_csv(tmp_path / "t.csv", [["name", "chinese", "english"], ["a", "好", "Good."]])
+    with pytest.raises(
+        MerstoreError, match=r"name the column with the texts; it has chinese, engl"
+    ):
+        texts_from(tmp_path / "t.csv")
+    assert texts_from(tmp_path / "t.csv", "english").texts == {"a": "Good."}
+    with pytest.raises(MerstoreError, match="no column 'text'"):
+        texts_from(tmp_path / "t.csv", "text")
+    write_csv(tmp_path / "u.csv", [["name", "said"], ["a", "x"]])
+    with pytest.raises(MerstoreError, match="it has name, said"):
+        texts_from(tmp_path / "u.csv")
+    with pytest.raises(MerstoreError, match="No such file"):
+        texts_from(tmp_path / "v.csv")
