@@ -20,7 +20,7 @@ def run(folder: Path) -> Iterator[Figure]:
     try:
         from transformers import Dinov2Config, Dinov2Model
 
-        from merstore.extract import VideoFeatures, VisionEncoder
+        from merstore.extract import FrameFeatures, VisionEncoder
         from merstore.extract.demo_encoder import make_random_encoder
         from merstore.fill import Filler, declare
         from merstore.load import FeatureDataset, FeatureLoader
@@ -28,7 +28,7 @@ def run(folder: Path) -> Iterator[Figure]:
         print(f"  left out: {error}")
         return
 
-    class Ready(VideoFeatures):
+    class Ready(FrameFeatures):
         """Has the frames of its clips already."""
 
         def decode(self, path: str | Path) -> np.ndarray:

@@ -43,7 +43,7 @@ def demo(media: Path | None, encoder: str | None, store: Path | None) -> None:
 
     # Here, because torch and transformers take seconds to load and `--help` does not need them.
     from merstore.extract.clips import Clips
-    from merstore.extract.video_features import VideoFeatures
+    from merstore.extract.frame_features import FrameFeatures
     from merstore.extract.vision import VisionEncoder
     from merstore.fill import Filler, declare
 
@@ -67,7 +67,7 @@ def demo(media: Path | None, encoder: str | None, store: Path | None) -> None:
     else:
         folder = Path(encoder)
         told = encoder
-    extractor = VideoFeatures(VisionEncoder(encoder or folder))
+    extractor = FrameFeatures(VisionEncoder(encoder or folder))
     _step("encoder", told)
 
     dataset = _segment(media.stem if media else "demo")

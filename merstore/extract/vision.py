@@ -1,340 +1,356 @@
-"""Frozen vision encoders: frames in, one vector per frame out."""
+"""Frozen vision encoders: pictures in, vectors out."""
 
 import copy
-import hashlib
-import json
-import re
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from merstore.errors import EncoderError
+from merstore.extract.models import FrozenModel, ModelFolder, Passes, first_line, pretrained, quiet
+from merstore.extract.pictures import Pixels, Preprocessing, normalise
 
 if TYPE_CHECKING:
     import torch
 
-# Preprocessing profiles and their versions. "affectgpt": RGB frames, uint8, each through the model
-# folder's own image processor; float32, eval mode, no autocast.
-_PROFILES = {"affectgpt": 1}
-
-# What a frame's vector is, by the config's model type, and the values of the config behind it.
-_OUTPUTS = {
-    "clip": "projected image features, not normalised",
-    "dinov2": "last hidden state, mean over CLS and patches",
-}
-_TOWER = ["hidden_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size"]
-_TOWER += ["hidden_act", "layer_norm_eps"]
-_SHAPE = {
-    "clip": [*_TOWER, "intermediate_size"],
-    "dinov2": [*_TOWER, "mlp_ratio", "qkv_bias", "use_swiglu_ffn"],
-}
-_PREPROCESSING = ["image_processor_type", "do_resize", "size", "resample"]
-_PREPROCESSING += ["do_center_crop", "crop_size", "do_rescale", "rescale_factor"]
-_PREPROCESSING += ["do_normalize", "image_mean", "image_std"]
-
-_CONFIGS = ["config.json", "preprocessor_config.json"]
-_WEIGHTS = "model.safetensors"
-_INDEX = "model.safetensors.index.json"
-_UNUSED_WEIGHTS = {"embeddings.mask_token"}  # DINOv2's, for training only
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-
-_CPU_BATCH, _GPU_BATCH = 16, 64  # frames
-
-_FORWARD = threading.Lock()  # held while torch's settings are ours
-
 Features = npt.NDArray[np.float32]
 
+# Profiles and their versions: to be raised with any change that alters a profile's values.
+PROFILES = {"clean": 1, "affectgpt": 1, "mertools": 1}
 
-class VisionEncoder:
+PROJECTED = "projected, not normalised"
+HEAD = "pooled by the model's head"
+ALL_MEAN, ALL_SUM = "mean over all", "sum over all"
+PATCH_MEAN = "mean over patches"
+CLS = "cls"
+
+_TOKENS = (ALL_MEAN, ALL_SUM, PATCH_MEAN, CLS)
+
+_TOWER = {
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "image_size": 224,
+    "patch_size": 16,
+    "hidden_act": "gelu",
+}
+_WIDE = _TOWER | {"intermediate_size": 3072}
+
+
+class Family(NamedTuple):
+    """What is known of a model type: the values of its config that shape its output, with
+    transformers' defaults, what can be made of its tokens, and what each profile makes of them.
+    """
+
+    shape: dict[str, Any]
+    tokens: tuple[str, ...]
+    choice: dict[str, str]
+    nested: bool = False  # whether those values stand in the config's vision_config
+
+
+# Why `clean` chooses what it does: CLIP and SigLIP were trained so that this one vector stands for
+# the picture. The others have none: the mean over patches keeps what the face does in its parts,
+# does not grow with the picture, and leaves out CLS, whose size differs from the patches'.
+FAMILIES = {
+    "clip": Family(
+        _WIDE | {"patch_size": 32, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5},
+        (PROJECTED,),
+        dict.fromkeys(PROFILES, PROJECTED),
+        nested=True,
+    ),
+    "siglip": Family(
+        _WIDE
+        | {"hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6, "vision_use_head": True},
+        (HEAD, ALL_MEAN),
+        {"clean": HEAD, "affectgpt": ALL_MEAN},
+        nested=True,
+    ),
+    "dinov2": Family(
+        _TOWER
+        | {
+            "patch_size": 14,
+            "layer_norm_eps": 1e-6,
+            "mlp_ratio": 4,
+            "qkv_bias": True,
+            "use_swiglu_ffn": False,
+        },
+        _TOKENS,
+        {"clean": PATCH_MEAN, "affectgpt": ALL_MEAN, "mertools": ALL_SUM},
+    ),
+    "data2vec-vision": Family(
+        _WIDE
+        | {
+            "layer_norm_eps": 1e-12,
+            "use_absolute_position_embeddings": False,
+            "use_relative_position_bias": False,
+            "use_shared_relative_position_bias": False,
+            "use_mean_pooling": True,
+        },
+        _TOKENS,
+        {"clean": PATCH_MEAN, "mertools": ALL_SUM},
+    ),
+    "videomae": Family(
+        _WIDE
+        | {
+            "layer_norm_eps": 1e-12,
+            "num_frames": 16,
+            "tubelet_size": 2,
+            "qkv_bias": True,
+            "use_mean_pooling": True,
+        },
+        (PATCH_MEAN,),
+        {"clean": PATCH_MEAN, "mertools": PATCH_MEAN},
+    ),
+}
+
+_UNUSED_WEIGHTS = (r"embeddings\.mask_token",)  # for training only
+_CPU_PASS, _GPU_PASS, _LARGEST_PASS = 8, 64, 1024  # frames
+
+
+class VisionEncoder(FrozenModel):
     """A frozen transformers vision model, from a local folder or by its hub id.
 
-    CLIP gives its projected image features, not L2-normalised; DINOv2 the mean of its last hidden
-    state over CLS and patches: AffectGPT's features (`profile`: the only one there is). Weights are
-    read from safetensors files, never from pickled ones, and are loaded at the first `encode`.
-    Where a local folder is given, nothing but that folder is touched.
+    ``profile``: ``"affectgpt"`` and ``"mertools"`` make of the model's last hidden state what those
+    code bases do; ``"clean"`` is for who need not reproduce either. ``tokens`` overrides it, with
+    one of the family's (`FAMILIES`). ``name``: as it is called in a view's path; by default after
+    the folder. ``batch``: frames in one forward pass; by default 8 on a CPU, where more are no
+    faster, and on a GPU as many as make it faster.
 
-    ``device``: ``"auto"`` (CUDA where there is any), ``"cpu"``, ``"cuda:1"``, …
-    ``batch``: frames in one forward pass; by default 16 on a CPU, where more are slower, and 64 on
-    a GPU. Halved for good where memory does not suffice.
+    VideoMAE sees 16 frames at a time (``window``) and gives 8 vectors, one for two frames
+    (``rows_per_window``), the mean over their patches; the others see one frame and give one.
 
-    Safe to call from many threads, which take turns. Picklable: the loaded model stays behind and is
-    loaded anew.
-
-    Raises EncoderError for a folder or hub id without a usable model.
+    Otherwise as `FrozenModel`. Raises EncoderError for a folder or hub id without a usable model.
     """
+
+    _left_behind = FrozenModel._left_behind | {"passes", "_table"}
 
     def __init__(
         self,
         model: str | Path,
         device: str = "auto",
-        profile: str = "affectgpt",
+        profile: str = "clean",
+        *,
+        tokens: str | None = None,
+        name: str | None = None,
         batch: int | None = None,
+        compiled: bool = False,
     ) -> None:
-        if profile not in _PROFILES:
-            raise EncoderError(f"no profile {profile!r}; there is {', '.join(_PROFILES)}")
-        self.folder = _folder_of(model)
-        self.name = _name_of(model)
-        self.device = device
+        super().__init__(ModelFolder(model), device, compiled=compiled)
+        if profile not in PROFILES:
+            raise EncoderError(f"no profile {profile!r}; there is {', '.join(PROFILES)}")
         self.profile = profile
         self.batch = batch
-        self._weight_files = _weight_files(self.folder)
-        self._config = self._load_config()
-        self._lock = threading.RLock()
+        self._name = name or self.folder.name
+        self.family = self._known_family()
+        self.tokens = self._known_tokens(tokens)
+        self.preprocessing = Preprocessing.of(self.folder)
 
-    def __getstate__(self) -> dict[str, object]:
-        left_behind = {"_lock", "_model", "_processor", "_device"}
-        return {key: value for key, value in self.__dict__.items() if key not in left_behind}
+    @property
+    def name(self) -> str:
+        return self._name
 
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state, _lock=threading.RLock())
-
-    def __repr__(self) -> str:
-        return f"<VisionEncoder {self.name}>"
+    @property
+    def kind(self) -> str:
+        """The model type."""
+        return self.folder.kind
 
     @property
     def dim(self) -> int:
-        """Values per frame."""
-        config = self._config
-        return int(config.projection_dim if self._kind == "clip" else config.hidden_size)
+        """Values per vector."""
+        if self.tokens == PROJECTED:
+            return int(self.folder.config.get("projection_dim") or 512)
+        return int(self._shape["hidden_size"])
+
+    @property
+    def window(self) -> int:
+        """Frames that the model sees at a time."""
+        return int(self._shape.get("num_frames", 1))
+
+    @property
+    def rows_per_window(self) -> int:
+        """Vectors that it makes of them."""
+        return self.window // int(self._shape.get("tubelet_size", 1))
 
     def spec(self) -> dict[str, Any]:
         """What the features are, as JSON: two encoders that differ in it differ in what they give.
 
         Holds no path: a folder may be moved.
         """
-        config = self._config.vision_config if self._kind == "clip" else self._config
-        with self._lock:
-            processor = self._processor.to_dict()
-            weights = self._digest
         return {
             "name": self.name,
-            "architecture": self._kind,
-            "shape": {key: getattr(config, key) for key in _SHAPE[self._kind]},
-            "weights": weights,
-            "output": _OUTPUTS[self._kind],
+            "architecture": self.kind,
+            "shape": self._shape,
+            "weights": self.folder.weights,
+            "tokens": self.tokens,
             "dim": self.dim,
-            "compute_dtype": "float32",
-            "profile": {"name": self.profile, "version": _PROFILES[self.profile]},
-            "preprocessing": {key: _plain(processor.get(key)) for key in _PREPROCESSING},
+            "compute": self.computation(),
+            "profile": {"name": self.profile, "version": PROFILES[self.profile]},
+            "preprocessing": self.preprocessing.settings,
         }
 
-    def encode(self, pixels: npt.NDArray[np.uint8]) -> Features:
-        """The features of frames: uint8 [N, H, W, 3] RGB to float32 [N, dim].
+    def prepare(self, pictures: Pixels) -> Pixels:
+        """Pictures as `encode` takes them: uint8 [n, H, W, 3] RGB to uint8 [n, h, w, 3].
 
-        The frames beside it touch a frame's vector only by rounding: on a CPU it is the same to the
-        bit as long as frames come by fours (8 of each clip), otherwise within 1e-5.
-
-        Raises EncoderError where the model cannot take them or memory does not suffice for one.
+        Needs no model: it is for the processes that read. Raises EncoderError.
         """
-        if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] != 3:
-            got = f"{pixels.dtype} {list(pixels.shape)}"
-            raise EncoderError(f"{self.name} takes uint8 [N, H, W, 3], not {got}")
-        features = np.empty((len(pixels), self.dim), np.float32)
-        done = 0
-        while done < len(pixels):
-            size = self.batch or (_CPU_BATCH if self._device.type == "cpu" else _GPU_BATCH)
-            part = pixels[done : done + size]
-            try:
-                features[done : done + len(part)] = self._forward(part)
-            except (RuntimeError, ValueError, MemoryError) as error:
-                if not _out_of_memory(error):
-                    raise EncoderError(f"{self.name} cannot encode: {error}") from error
-                if len(part) == 1:
-                    raise EncoderError(f"{self.name}: not enough memory for one frame") from error
-                self.batch = len(part) // 2
-            else:
-                done += len(part)
-        return features
+        self._check(pictures)
+        return self.preprocessing.prepare(pictures)
 
-    def _forward(self, pixels: npt.NDArray[np.uint8]) -> Features:
-        import torch
+    def encode(self, clips: Sequence[Pixels]) -> list[Features]:
+        """The features of clips that were prepared, each uint8 [n, h, w, 3] to float32 [rows, dim],
+        where rows is n (VideoMAE: n / 2; n is a multiple of 16).
 
+        A clip's bits on a CPU do not depend on the clips beside it: there, no pass holds frames of
+        two. On a GPU they share passes, and change each other's by rounding.
+
+        Raises EncoderError where the model cannot take them or memory does not suffice.
+        """
+        for clip in clips:
+            self._check(clip)
         with self._lock:
-            processor, model = self._processor, self._model
-        images = processor(images=list(pixels), input_data_format="channels_last")["pixel_values"]
-        inputs = torch.from_numpy(np.stack(images))
-        with _FORWARD, torch.inference_mode(), _full_float32():
-            output = model(pixel_values=inputs.to(self._device))
-            if self._kind == "clip":
-                vectors = output.image_embeds
-            else:
-                vectors = output.last_hidden_state.mean(dim=1)
-            features: Features = vectors.cpu().numpy()
-        return features
+            if not clips:
+                return []
+            if self.on_cpu:
+                return [self._together([clip])[0] for clip in clips]
+            return self._by_size(clips)
 
-    @property
-    def _kind(self) -> str:
-        return str(self._config.model_type)
+    def _check(self, pictures: Pixels) -> None:
+        if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[3] != 3:
+            got = f"{pictures.dtype} {list(pictures.shape)}"
+            raise EncoderError(f"{self.name} takes uint8 [N, H, W, 3], not {got}")
+
+    def _by_size(self, clips: Sequence[Pixels]) -> list[Features]:
+        """Pictures of one size go through the model together."""
+        sizes: dict[tuple[int, ...], list[int]] = {}
+        for place, clip in enumerate(clips):
+            sizes.setdefault(clip.shape[1:], []).append(place)
+        features: dict[int, Features] = {}
+        for places in sizes.values():
+            features.update(
+                zip(places, self._together([clips[place] for place in places]), strict=True)
+            )
+        return [features[place] for place in range(len(clips))]
+
+    def _together(self, clips: Sequence[Pixels]) -> list[Features]:
+        if any(len(clip) % self.window for clip in clips):
+            raise EncoderError(f"{self.name} takes {self.window} frames at a time")
+        frames = [frame for clip in clips for frame in clip]
+        windows = len(frames) // self.window
+        features = np.empty((windows, self.rows_per_window, self.dim), np.float32)
+
+        def forward(part: slice) -> None:
+            chosen = frames[part.start * self.window : part.stop * self.window]
+            features[part] = self._forward(chosen)
+
+        self.passes.run(windows, forward, self.name, cost=self.window)
+        rows = features.reshape(-1, self.dim)
+        ends = np.cumsum([len(clip) // self.window * self.rows_per_window for clip in clips])
+        return [part.copy() for part in np.split(rows, ends[:-1])]
 
     @cached_property
-    def _device(self) -> "torch.device":
+    def passes(self) -> Passes:
+        """How many frames go through the model at once."""
+        size = self.batch or (_CPU_PASS if self.on_cpu else _GPU_PASS)
+        grow = self.batch is None and not self.on_cpu
+        return Passes(max(size, self.window), grow=grow, most=_LARGEST_PASS)
+
+    def _forward(self, frames: Sequence[Pixels]) -> Features:
+        """float32 [windows, rows, dim]."""
         import torch
 
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return torch.device(self.device)
+        cuda = self.torch_device.type == "cuda"
+        shape = (len(frames), *frames[0].shape)
+        staged = torch.empty(shape, dtype=torch.uint8, pin_memory=cuda)
+        np.stack(frames, out=staged.numpy())
+        with self.running() as model:
+            pictures = staged.to(self.torch_device, non_blocking=cuda)
+            inputs = normalise(pictures, self._table)
+            if self.window > 1:
+                inputs = inputs.view(-1, self.window, *inputs.shape[1:])
+            vectors = self._pooled(model(pixel_values=inputs))
+            features: Features = vectors.view(-1, self.rows_per_window, self.dim).cpu().numpy()
+        return features
+
+    def _pooled(self, output: Any) -> "torch.Tensor":
+        vectors: torch.Tensor
+        if self.tokens == PROJECTED:
+            vectors = output.image_embeds
+        elif self.tokens == HEAD:
+            vectors = output.pooler_output
+        else:
+            vectors = self._of_tokens(output.last_hidden_state)
+        return vectors
+
+    def _of_tokens(self, hidden: "torch.Tensor") -> "torch.Tensor":
+        """[windows, tokens, dim] to [windows * rows_per_window, dim]."""
+        if self.window > 1:  # the patches of one tubelet after those of another
+            return hidden.view(-1, hidden.shape[1] // self.rows_per_window, self.dim).mean(dim=1)
+        if self.tokens == CLS:
+            return hidden[:, 0]
+        if self.tokens == PATCH_MEAN:
+            return hidden[:, 1:].mean(dim=1)
+        return hidden.sum(dim=1) if self.tokens == ALL_SUM else hidden.mean(dim=1)
 
     @cached_property
-    def _digest(self) -> str:
-        """The SHA-256 of the weight file; of several, that of the list of theirs."""
-        digests = []
-        for path in self._weight_files:
-            with path.open("rb") as file:
-                digests.append(hashlib.file_digest(file, "sha256").hexdigest())
-        if len(digests) > 1:
-            digests = [hashlib.sha256(" ".join(digests).encode()).hexdigest()]
-        return f"sha256:{digests[0]}"
+    def _table(self) -> "torch.Tensor":
+        import torch
 
-    def _load_config(self) -> Any:
-        from transformers import AutoConfig
+        return torch.from_numpy(self.preprocessing.table).to(self.torch_device)
 
-        try:
-            with quiet():
-                config = AutoConfig.from_pretrained(self.folder)
-        except (OSError, ValueError) as error:
-            reason = _first_line(error)
-            raise EncoderError(f"{self.name}: its config.json cannot be read: {reason}") from error
-        if config.model_type not in _OUTPUTS:
-            supported = ", ".join(_OUTPUTS)
+    @cached_property
+    def _shape(self) -> dict[str, Any]:
+        config = self.folder.config
+        if self.family.nested:  # the second is how older files have it
+            config = {**(config.get("vision_config") or {}), **config.get("vision_config_dict", {})}
+        return {key: config.get(key, default) for key, default in self.family.shape.items()}
+
+    def _known_family(self) -> Family:
+        if self.kind not in FAMILIES:
+            supported = ", ".join(FAMILIES)
+            raise EncoderError(f"{self.name} is a {self.kind} model; supported are {supported}")
+        return FAMILIES[self.kind]
+
+    def _known_tokens(self, tokens: str | None) -> str:
+        chosen = tokens or self.family.choice.get(self.profile)
+        if chosen is None:
+            others = ", ".join(self.family.choice)
             raise EncoderError(
-                f"{self.name} is a {config.model_type} model; supported are {supported}"
+                f"{self.name}: {self.profile} has no {self.kind} model; take the profile {others}"
             )
-        return config
+        if chosen not in self.family.tokens:
+            there = ", ".join(self.family.tokens)
+            raise EncoderError(
+                f"{self.name}: no tokens {chosen!r} of {self.kind}; there is {there}"
+            )
+        return chosen
 
-    @cached_property
-    def _processor(self) -> Any:
-        from transformers import AutoImageProcessor
+    def _load(self) -> Any:
+        import transformers
 
         try:
             with quiet():
-                return AutoImageProcessor.from_pretrained(self.folder, backend="pil")
-        except (OSError, ValueError, ImportError) as error:
-            reason = _first_line(error)
-            raise EncoderError(f"{self.name}: no usable image processor: {reason}") from error
-
-    @cached_property
-    def _model(self) -> Any:
-        from transformers import CLIPVisionModelWithProjection, Dinov2Model
-
-        config = self._config
-        if self._kind == "clip":  # without its text half; the output's width stands beside both
+                config = transformers.AutoConfig.from_pretrained(self.folder.path)
+        except Exception as error:  # whatever transformers makes of an impossible value
+            reason = first_line(error)
+            raise EncoderError(f"{self.name}: its config.json cannot be read: {reason}") from error
+        if self.family.nested:  # without the text half; the output's width stands beside both
+            width = self.dim
             config = copy.deepcopy(config.vision_config)
-            config.projection_dim = self.dim
-        kind = {"clip": CLIPVisionModelWithProjection, "dinov2": Dinov2Model}[self._kind]
-        try:
-            with quiet():
-                model, info = kind.from_pretrained(
-                    self.folder,
-                    config=config,
-                    use_safetensors=True,
-                    attn_implementation="sdpa",
-                    output_loading_info=True,
-                )
-        except (
-            Exception
-        ) as error:  # whatever a damaged file makes transformers and safetensors raise
-            reason = _first_line(error)
-            raise EncoderError(f"{self.name}: its weights cannot be loaded: {reason}") from error
-        if missing := sorted(set(info["missing_keys"]) - _UNUSED_WEIGHTS):
-            shown = ", ".join(missing[:3]) + (" …" if len(missing) > 3 else "")
-            raise EncoderError(f"{self.name}: {len(missing)} weights are not in its files: {shown}")
-        return model.float().eval().requires_grad_(False).to(self._device)
-
-
-def _folder_of(model: str | Path) -> Path:
-    """The local folder of a model: the one given, or the hub's copy, downloaded if it must be."""
-    if Path(model).is_dir():
-        return Path(model).resolve()
-    if isinstance(model, Path) or not _HUB_ID.fullmatch(model):
-        raise EncoderError(f"{model}: no such folder; name a model's folder or its hub id")
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(
-            snapshot_download(model, allow_patterns=[*_CONFIGS, _INDEX, "model*.safetensors"])
+            config.projection_dim = width
+        kind = {
+            "clip": "CLIPVisionModelWithProjection",
+            "siglip": "SiglipVisionModel",
+            "dinov2": "Dinov2Model",
+            "data2vec-vision": "Data2VecVisionModel",
+            "videomae": "VideoMAEModel",
+        }[self.kind]
+        return pretrained(
+            getattr(transformers, kind),
+            self.folder,
+            _UNUSED_WEIGHTS,
+            config=config,
+            attn_implementation="sdpa",
         )
-    except (OSError, ValueError) as error:
-        raise EncoderError(
-            f"{model}: neither a folder here nor a model that the hub gives: {_first_line(error)}"
-        ) from error
-
-
-def _name_of(model: str | Path) -> str:
-    """The last part of a folder or hub id, as the encoder in a view's path."""
-    last = Path(model).resolve().name if Path(model).is_dir() else str(model).split("/")[-1]
-    return re.sub(r"[^\w.+-]", "-", last, flags=re.ASCII).lstrip("._+-") or "encoder"
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of the model in `folder`, which must have its two configs too."""
-    files = [folder / _WEIGHTS]
-    if not files[0].is_file() and (folder / _INDEX).is_file():
-        index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
-        files = [folder / name for name in sorted(set(index["weight_map"].values()))]
-    needed = [*(folder / name for name in _CONFIGS), *files]
-    if absent := [path.name for path in needed if not path.is_file()]:
-        pickled = " (pytorch_model.bin is not read: save the model as safetensors)"
-        hint = pickled if (folder / "pytorch_model.bin").is_file() else ""
-        raise EncoderError(f"{folder}: not a whole model, {', '.join(absent)} missing{hint}")
-    return files
-
-
-def _plain(value: Any) -> Any:
-    """A config's value as JSON has it."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items() if item is not None}
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
-
-
-def _out_of_memory(error: Exception) -> bool:
-    import torch
-
-    known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return known or "can't allocate memory" in str(error)
-
-
-@contextmanager
-def _full_float32() -> Iterator[None]:
-    """No TensorFloat-32: a fill in the middle of a training run gives what a prewarm gives."""
-    import torch
-
-    cudnn = torch.backends.cudnn
-    precision = torch.get_float32_matmul_precision()
-    with cudnn.flags(
-        enabled=cudnn.enabled,
-        benchmark=cudnn.benchmark,
-        benchmark_limit=cudnn.benchmark_limit,
-        deterministic=cudnn.deterministic,
-        allow_tf32=False,
-    ):
-        torch.set_float32_matmul_precision("highest")
-        try:
-            yield
-        finally:
-            torch.set_float32_matmul_precision(precision)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No progress bars and load reports of transformers: what matters in them is checked here."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
