@@ -10,7 +10,6 @@ It is imported when its encoder is asked for. A name of ours stays ours.
 """
 
 import difflib
-import importlib
 import importlib.util
 import re
 import tomllib
@@ -19,10 +18,12 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from pkgutil import resolve_name
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from merstore.errors import EncoderError, InvalidKey, MerstoreError
+from merstore.extract import rules
 
 if TYPE_CHECKING:
     from merstore.extract.recipe import Recipe
@@ -31,13 +32,13 @@ GROUP = "merstore.encoders"
 PROFILES = ("clean", "affectgpt", "mertools")
 
 SAMPLINGS: dict[str, tuple[str, ...]] = {
-    "frame": ("uniform_8frms", "headtail_6frms", "emotion_peak_8frms", "UTT", "FRA"),
-    "face": ("8frms", "UTT", "FRA"),
-    "audio": ("8clips", "UTT", "FRA"),
+    "frame": rules.PATTERNS,
+    "face": ("{n}frms", *rules.LEVELS),
+    "audio": ("{n}clips", *rules.LEVELS),
     "au": ("8frms",),
-    "text": ("UTT", "FRA"),
+    "text": rules.LEVELS,
 }
-"""Modality -> how its views are sampled; any other number may stand where one does."""
+"""Modality -> how its views are sampled, ``{n}`` being any number."""
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "audio": ("noisesnr5", "noisesnr10", "noisesnr15", "noisesnrmix", "ttschi", "ttseng"),
@@ -46,14 +47,14 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 """Modality -> MERTools' marks of another input (noisy, spoken by a machine, without punctuation, in
 English), or of the last four layers (``4``), at the end of an encoder's name."""
 
-_RECIPES = {  # module and class
-    "frame": ("frame_features", "FrameFeatures"),
-    "face": ("face_features", "FaceFeatures"),
-    "audio": ("audio_features", "AudioFeatures"),
-    "au": ("au_features", "AuFeatures"),
-    "text": ("text_features", "TextFeatures"),
+_RECIPES = {  # modality -> what makes its recipes
+    "frame": "merstore.extract.frame_features:FrameFeatures.create",
+    "face": "merstore.extract.face_features:FaceFeatures.create",
+    "audio": "merstore.extract.audio_features:create",
+    "au": "merstore.extract.au_features:AuFeatures.create",
+    "text": "merstore.extract.text_features:TextFeatures.create",
 }
-_HANDCRAFTED = ("handcrafted", "Handcrafted")
+_HANDCRAFTED = "merstore.extract.handcrafted:Handcrafted.create"
 _LIBRARIES: dict[str, tuple[tuple[str, ...], str]] = {  # of handcrafted families, and the extra
     "opensmile": (("opensmile",), "opensmile"),
     "spectrum": ((), ""),
@@ -171,8 +172,7 @@ def recipe(
     if found is None:
         found = _declared(name, encoder, models)
     handcrafted = encoder is not None and encoder.handcrafted
-    module, kind = _HANDCRAFTED if handcrafted else _RECIPES[modality]
-    create = getattr(importlib.import_module(f"merstore.extract.{module}"), kind).create
+    create = resolve_name(_HANDCRAFTED if handcrafted else _RECIPES[modality])
     made: Recipe = create(name, sampling, profile=profile, weights=found, device=device, **options)
     return made
 
@@ -237,10 +237,8 @@ def _parts(tail: str) -> tuple[str, str, str]:
 
 def _check_sampling(modality: str, sampling: str) -> None:
     known = SAMPLINGS[modality]
-    if not any(re.fullmatch(re.sub(r"\d+", r"[1-9]\\d*", like), sampling) for like in known):
-        raise InvalidKey(
-            f"no sampling {sampling!r} of {modality}; there is {', '.join(known)} (or any other number)"
-        )
+    if not any(re.fullmatch(like.replace("{n}", r"[1-9]\d*"), sampling) for like in known):
+        raise InvalidKey(f"no sampling {sampling!r} of {modality}; there is {', '.join(known)}")
 
 
 # --- weights --------------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from merstore.errors import EncoderError, InvalidKey
+from merstore.extract.face_features import FaceFeatures
+from merstore.extract.frame_features import FrameFeatures
 from merstore.extract.registry import PROFILES, SAMPLINGS, VARIANTS, encoders, find, recipe
 from merstore.store import legacy
 
@@ -232,9 +234,12 @@ def test_a_variant_of_another_modality_is_no_name(name: str) -> None:
         ("multi@A+B/complete", "no modality 'multi'"),
         ("audio@CLIP_VIT_LARGE/8clips", "encoder of frame and face, not of audio"),
         ("text@chinese-hubert-large/UTT", "encoder of audio, not of text"),
-        ("frame@CLIP_VIT_LARGE/8frms", "no sampling '8frms' of frame; there is uniform_8frms, hea"),
+        (
+            "frame@CLIP_VIT_LARGE/8frms",
+            r"no sampling '8frms' of frame; there is uniform_{n}frms, h",
+        ),
         ("frame@CLIP_VIT_LARGE/uniform_0frms", "no sampling 'uniform_0frms'"),
-        ("audio@HUBERT_LARGE/clips", "there is 8clips, UTT, FRA"),
+        ("audio@HUBERT_LARGE/clips", r"there is {n}clips, UTT, FRA"),
         ("text@bert-base-chinese/utt", "there is UTT, FRA"),
         ("au@CLIP_VITB32/UTT", "no sampling 'UTT' of au; there is 8frms"),
         ("frame@CLIP_VIT_LARG/uniform_8frms", "near: CLIP_VIT_LARGE.*: give its weights, a folder"),
@@ -266,6 +271,99 @@ def test_a_folder_of_models_must_be_there(tmp_path: Path) -> None:
 def test_an_undeclared_encoder_asks_for_its_weights(tmp_path: Path) -> None:
     with pytest.raises(InvalidKey, match=f"or put its folder into {re.escape(str(tmp_path))}"):
         recipe("text@my-bert/UTT", models=tmp_path)
+
+
+# --- recipes and weights --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def models(tmp_path: Path, clip_model: Path, dinov2_model: Path) -> Path:
+    """A folder of models: one by its encoder's name, one by the last part of its hub id."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (folder / "CLIP_VIT_LARGE").symlink_to(clip_model)
+    (folder / "dinov2-large").symlink_to(dinov2_model)
+    (folder / "mine").symlink_to(dinov2_model)
+    return folder
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize(
+    ("tail", "kind", "family"),
+    [
+        ("frame@CLIP_VIT_LARGE/uniform_8frms", FrameFeatures, "clip"),
+        ("frame@CLIP_VIT_LARGE/headtail_6frms", FrameFeatures, "clip"),
+        ("frame@dinov2-large/FRA", FrameFeatures, "dinov2"),
+        ("face@CLIP_VIT_LARGE/8frms", FaceFeatures, "clip"),
+        ("face@dinov2-large/UTT", FaceFeatures, "dinov2"),
+        ("face@DINO2_LARGE/8frms", FaceFeatures, "dinov2"),
+        ("frame@mine/segments_4frms", FrameFeatures, "dinov2"),
+    ],
+)
+def test_a_view_leads_to_its_recipe(
+    models: Path, tail: str, kind: type, family: str, profile: str
+) -> None:
+    made = recipe(tail, profile=profile, models=models, device="cpu")
+    assert type(made) is kind
+    assert f"{made.modality}@{made.encoder_name}/{made.sampling}" == tail
+    encoder = made.spec["encoder"]
+    assert (encoder["architecture"], encoder["profile"]["name"]) == (family, profile)
+
+
+def test_the_encoders_name_goes_before_its_hub_id(models: Path, clip_model: Path) -> None:
+    (models / "DINO2_LARGE").symlink_to(clip_model)
+    made = recipe("frame@DINO2_LARGE/FRA", models=models)
+    assert made.spec["encoder"]["architecture"] == "clip"
+
+
+def test_weights_that_are_given_go_before_the_folder(models: Path, dinov2_model: Path) -> None:
+    tail = "frame@CLIP_VIT_LARGE/uniform_8frms"
+    made = recipe(tail, models=models, weights=str(dinov2_model))
+    assert made.spec["encoder"]["architecture"] == "dinov2"
+    assert made.encoder_name == "CLIP_VIT_LARGE"
+
+
+def test_an_undeclared_encoder_runs_with_its_weights(dinov2_model: Path) -> None:
+    made = recipe("face@my-dino/8frms", weights=dinov2_model)
+    assert (made.encoder_name, made.modality) == ("my-dino", "face")
+
+
+def test_an_encoder_in_need_runs_with_the_weights_that_it_is_given(dinov2_model: Path) -> None:
+    assert recipe("face@msceleb/FRA", weights=dinov2_model).encoder_name == "msceleb"
+
+
+def test_options_reach_the_recipe(models: Path) -> None:
+    tail = "face@dinov2-large/8frms"
+    made = recipe(tail, models=models, tokens="cls", missing="zeros")
+    assert made.spec["encoder"]["tokens"] == "cls"
+    assert made.missing == "zeros"  # type: ignore[attr-defined]
+
+
+def test_nothing_else_given_it_is_the_hub_id(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, dinov2_model: Path
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(EncoderError, match="facebook/dinov2-large"):
+        recipe("frame@DINO2_LARGE/uniform_8frms", models=tmp_path)
+
+    cached = tmp_path / "models--facebook--dinov2-large"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("f" * 40)
+    (cached / "snapshots").mkdir()
+    (cached / "snapshots" / ("f" * 40)).symlink_to(dinov2_model)
+    made = recipe("frame@DINO2_LARGE/uniform_8frms", models=tmp_path)
+    assert made.spec["encoder"]["architecture"] == "dinov2"
+
+
+def test_a_recipe_is_made_without_the_model_libraries(models: Path) -> None:
+    code = (
+        "import sys; from merstore.extract.registry import recipe; "
+        f"recipe('frame@CLIP_VIT_LARGE/uniform_8frms', models={str(models)!r}).spec; "
+        "print(*sys.modules)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert not set(out.stdout.split()) & {"torch", "transformers"}
 
 
 # --- encoders of other packages -------------------------------------------------------------------
