@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BASE = {"errors", "_version", "_core", "quality"}
 STORE = BASE | {"store"}
 KNOWN = STORE | {"machine", "profile"}  # what is known of a machine
-ALL = KNOWN | {"load", "extract", "fill", "corpora", "interop", "models", "run", "score"}
+ALL = KNOWN | {"pages", "load", "extract", "fill", "corpora", "interop", "models", "run", "score"}
 MAY_IMPORT = {
     "errors": set(),
     "_version": set(),
@@ -28,9 +28,10 @@ MAY_IMPORT = {
     "store": BASE,
     "machine": STORE,
     "profile": STORE | {"machine"},
-    "load": KNOWN,
+    "pages": {"errors", "_version"},
+    "load": KNOWN | {"pages"},
     "extract": {"errors", "_version", "quality"},
-    "fill": KNOWN | {"load", "extract"},
+    "fill": KNOWN | {"pages", "load", "extract"},
     "corpora": STORE | {"extract"},
     "interop": STORE,
     "cli": ALL,

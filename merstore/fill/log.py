@@ -6,8 +6,9 @@ run) and ``event``. The events, and what else they have:
 
 ``plan``      ``views``: view path to ``{"samples", "present", "failed", "missing"}``; ``settings`` and
               ``machine``: mappings; ``shard``: ``"3/16"`` or null
-``progress``  ``done`` of ``total`` clips of this run, ``failed`` of them; ``decode`` and ``encode``: the
-              share of the time since the last one that each was at work, 0 to 1, or null
+``progress``  ``done`` of ``total`` entries of this run, ``elsewhere`` of them by other processes, ``failed``;
+              ``encode`` and ``decode``: the shares of the time since the last one, 0 to 1 or null, in
+              which the encoder was at work and in which it waited for samples to be read
 ``failure``   ``view``, ``sample``, ``kind``, ``message``
 ``commit``    ``entries``, ``bytes``
 ``done``      ``computed``, ``failed``, ``bytes``

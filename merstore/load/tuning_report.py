@@ -1,45 +1,28 @@
 """A Tuning as one HTML page with its plots inside: it needs no network and no other file."""
 
-import io
-import re
 from collections.abc import Callable, Iterator
-from importlib.resources import files
 from typing import Any
 
-from merstore import __version__
-from merstore.errors import MerstoreError
 from merstore.load.ceilings import DISK
 from merstore.load.results import COLD, OTHERS, SIZES, THREADS, Trial, Tuning
-
-BLUE, GREY, ORANGE, GREEN, RED = "#3465a4", "#b8bec6", "#d9822b", "#3c8c5a", "#b03a3a"
-SHADES = ("#9db8d9", BLUE, "#1d3557", "#7b5ea7")
+from merstore.pages import BLUE, GREEN, GREY, ORANGE, RED, SHADES, render, svg
 
 Draw = Callable[[Any, Tuning], None]  # onto matplotlib axes
 
 
 def html(tuning: Tuning) -> str:
     """Raises MerstoreError where jinja2 or matplotlib are not installed."""
-    try:
-        import jinja2
-        import matplotlib  # noqa: F401
-        from markupsafe import Markup
-    except ModuleNotFoundError as missing:
-        raise MerstoreError(
-            f"{missing.name} is not installed: pip install 'merstore[tune]'"
-        ) from None
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    text = files("merstore.load").joinpath("tuning_report.html").read_text(encoding="utf-8")
-    plots = [(title, told, Markup(svg)) for title, told, svg in _plots(tuning)]
-    return environment.from_string(text).render(
+    return render(
+        "merstore.load",
+        "tuning_report.html",
         tuning=tuning,
-        plots=plots,
+        plots=list(_plots(tuning)),
         groups=[THREADS, OTHERS, COLD, SIZES],
         settings=", ".join(f"{name}={value!r}" for name, value in tuning.profile.settings.items()),
-        version=__version__,
     )
 
 
-def _plots(tuning: Tuning) -> Iterator[tuple[str, str, str]]:
+def _plots(tuning: Tuning) -> Iterator[tuple[str, str, Any]]:
     """Title, a sentence on how to read it, and the SVG."""
     drawings: list[tuple[str, str, Draw, str]] = [
         ("Threads", "Rate by number of threads, a line for each prefetch.", _threads, THREADS),
@@ -52,37 +35,7 @@ def _plots(tuning: Tuning) -> Iterator[tuple[str, str, str]]:
     ]  # fmt: skip
     for title, told, draw, needs in drawings:
         if tuning.group(needs):
-            yield title, told, _svg(draw, tuning)
-
-
-def _svg(draw: Draw, tuning: Tuning) -> str:
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    look: dict[Any, Any] = {
-        "svg.fonttype": "none",  # text stays text
-        "svg.hashsalt": "merstore",
-        "font.size": 9,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "grid.color": "#e8eaed",
-        "axes.axisbelow": True,
-        "legend.frameon": False,
-    }
-    with matplotlib.rc_context(look):
-        figure = Figure(figsize=(5.2, 3.3), layout="constrained")
-        draw(figure.add_subplot(), tuning)
-        out = io.StringIO()
-        figure.savefig(
-            out, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        )
-    svg = out.getvalue()
-    svg = svg[svg.index("<svg") :]
-    # inside HTML namespaces mean nothing, and ids that nobody refers to would repeat from plot to plot
-    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)
-    used = set(re.findall(r"#([\w.-]+)", svg))
-    return re.sub(r' id="([\w.-]+)"', lambda found: found[0] if found[1] in used else "", svg)
+            yield title, told, svg(draw, tuning)
 
 
 def _gigabytes(trial: Trial) -> float:

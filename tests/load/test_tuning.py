@@ -10,11 +10,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from html_page import Page
 
 import merstore
 from merstore.load import FeatureDataset, FeatureLoader, ceilings, tuning
@@ -287,38 +287,6 @@ def test_worker_processes_are_measured_and_end(path: Path, monkeypatch: pytest.M
 
 
 # -- the page
-
-
-class Page(HTMLParser):
-    """What tags there are, whether they are closed in order, and what they refer to."""
-
-    VOID = frozenset({"meta", "br", "link", "img", "input", "hr"})
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.references: list[str] = []
-        self.ids: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        if tag not in self.VOID:
-            self.open.append(tag)
-        for name, value in attrs:
-            if name in ("href", "xlink:href", "src", "srcset", "action", "data"):
-                self.references.append(value or "")
-            if name == "id":
-                self.ids.append(value or "")
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in self.VOID:
-            self.handle_endtag(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
 
 
 def test_the_page_parses_and_has_a_plot_of_each_kind_and_every_candidate(tuned: Tuning) -> None:
