@@ -98,7 +98,7 @@ FAMILIES = {
             "layer_norm_eps": 1e-12,
             "num_frames": 16,
             "tubelet_size": 2,
-            "qkv_bias": True,
+            "qv_bias": True,
             "use_mean_pooling": True,
         },
         (PATCH_MEAN,),
@@ -305,6 +305,8 @@ class VisionEncoder(FrozenModel):
         config = self.folder.config
         if self.family.nested:  # the second is how older files have it
             config = {**(config.get("vision_config") or {}), **config.get("vision_config_dict", {})}
+        if self.kind == "videomae" and "qkv_bias" in config:  # its older name
+            config = {**config, "qv_bias": config["qkv_bias"]}
         return {key: config.get(key, default) for key, default in self.family.shape.items()}
 
     def _known_family(self) -> Family:

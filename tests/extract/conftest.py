@@ -1,6 +1,6 @@
 """Clips that the tests make themselves, each frame showing its own number, and small encoders."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,6 +9,8 @@ import numpy.typing as npt
 import pytest
 
 from merstore.extract.demo_encoder import make_random_encoder
+
+from . import reference_vision
 
 WIDTH, HEIGHT = 160, 120
 BITS = 8  # of a frame's number, shown as dark and light stripes from left to right
@@ -87,3 +89,12 @@ def clip_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def dinov2_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small random DINOv2."""
     return make_random_encoder(tmp_path_factory.mktemp("models") / "tiny-dinov2", kind="dinov2")
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """A small random model of each kind of vision model, in a folder of its name."""
+    folder = tmp_path_factory.mktemp("vision")
+    return {
+        kind: reference_vision.make_model(folder / kind, kind) for kind in reference_vision.KINDS
+    }

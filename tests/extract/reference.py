@@ -11,14 +11,15 @@ from safetensors.numpy import load_file
 Array = npt.NDArray[np.float64]
 
 
-def features(folder: Path, frames: npt.NDArray[np.uint8]) -> Array:
-    """What AffectGPT stores of uint8 [N, H, W, 3] frames: float64 [N, dim]."""
+def features(folder: Path, frames: npt.NDArray[np.uint8], clean: bool = False) -> Array:
+    """What AffectGPT stores of uint8 [N, H, W, 3] frames, or the profile clean: float64 [N, dim]."""
     config = json.loads((folder / "config.json").read_text())
     steps = json.loads((folder / "preprocessor_config.json").read_text())
     weights = {key: w.astype(float) for key, w in load_file(folder / "model.safetensors").items()}
     pixels = np.stack([preprocess(frame, steps) for frame in frames])
-    tower = clip if config["model_type"] == "clip" else dinov2
-    return tower(pixels, weights, config)
+    if config["model_type"] == "clip":
+        return clip(pixels, weights, config)
+    return dinov2(pixels, weights, config)[:, clean:].mean(axis=1)
 
 
 def preprocess(frame: npt.NDArray[np.uint8], steps: dict[str, object]) -> Array:
@@ -68,7 +69,7 @@ def dinov2(pixels: Array, weights: dict[str, Array], config: dict[str, int]) -> 
         y = linear(norm(x, weights, at + "norm2", 1e-6), weights, at + "mlp.fc1")
         y = linear(y * (1 + erf(y / np.sqrt(2))) / 2, weights, at + "mlp.fc2")
         x = x + y * weights[at + "layer_scale2.lambda1"]
-    return norm(x, weights, "layernorm", 1e-6).mean(axis=1)
+    return norm(x, weights, "layernorm", 1e-6)
 
 
 def patches(pixels: Array, kernel: Array) -> Array:
