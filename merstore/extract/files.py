@@ -51,7 +51,7 @@ def open_media(path: Path) -> "InputContainer":
     options = {"protocol_whitelist": "file"}
     try:
         container = av.open(f"file:{path}", options=options, metadata_errors="ignore")
-    except FFmpegError as error:
+    except (FFmpegError, OSError) as error:
         reason = f"cannot be read as a media file: {error.strerror}"
         raise DecodeError(path, "decode_error", reason) from error
     if container.format.name in _TEXT:

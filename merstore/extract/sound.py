@@ -125,9 +125,12 @@ def read_sound(path: str | os.PathLike[str], source: str = "native") -> Sound:
         raise ValueError(f"source={source!r}: choose one of {', '.join(SOURCES)}")
     path = Path(path)
     check_file(path)
-    decoded = _read_sound_file(path) if source == "native" else None
-    if decoded is None:
-        decoded = _read_media(path, source)
+    try:
+        decoded = _read_sound_file(path) if source == "native" else None
+        if decoded is None:
+            decoded = _read_media(path, source)
+    except OSError as error:
+        raise DecodeError(path, "decode_error", f"cannot be read: {error.strerror}") from error
     quality = _quality(path, decoded)
     samples = decoded.samples if decoded.converted is None else decoded.converted
     rate = decoded.rate if decoded.converted is None else 16_000
