@@ -10,7 +10,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from . import cold, filling, gathering, importing, loading, machine, opening, readme, sizes, writing
+from . import (
+    cold,
+    decoding,
+    filling,
+    gathering,
+    importing,
+    loading,
+    machine,
+    opening,
+    readme,
+    sizes,
+    writing,
+)
 from .figures import Figure, line, markdown
 
 CASES: dict[str, Callable[[Path], Iterator[Figure]]] = {
@@ -21,6 +33,7 @@ CASES: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "opening": opening.run,
     "writing": writing.run,
     "sizes": sizes.run,
+    "decoding": decoding.run,
     "filling": filling.run,
     "import": importing.run,
 }

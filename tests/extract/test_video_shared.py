@@ -1,6 +1,7 @@
 """Reading the real clips of ../shared/media: every file, and pixel for pixel against decord."""
 
 import csv
+import functools
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -8,8 +9,8 @@ import numpy as np
 import pytest
 
 from merstore.errors import DecodeError
-from merstore.extract.sampling import uniform
-from merstore.extract.video import Frames, read_frames
+from merstore.extract.sampling import headtail, segments, uniform
+from merstore.extract.video import Clip, FrameRequest, Frames, read_clip, read_frames
 
 pytestmark = pytest.mark.shared
 
@@ -52,10 +53,21 @@ N_FRAMES = {
     "unordered_4frames.mov": 4,
 }
 
-NOTES = {
-    "edit_list_66x50.mov": ("87 frames, 82 decode",),
-    "multi_stream_nasa.mp4": ("2 video streams: 480x270 (stream 3)",),
-    "noface_caminandes_vfr.mp4": ("98 frames, 95 decode",),
+# What is odd about clips that are nevertheless whole; the others have no flag.
+FLAGGED = {
+    "edit_list_66x50.mov": {"edit_list", "wrong_frame_count"},
+    "face_then_noface_vfr_hevc.mov": {"variable_rate"},
+    "multi_stream_nasa.mp4": {"several_streams"},
+    "noface_caminandes_vfr.mp4": {"edit_list", "wrong_frame_count"},
+    "noface_then_face_vfr_hevc.mov": {"variable_rate"},
+    "odd_one_frame.mp4": {"very_short"},
+    "odd_rotated90_face.mp4": {"rotated"},
+    "odd_two_frames.mp4": {"very_short"},
+    "odd_vfr_face.mp4": {"variable_rate"},
+    "rot0_3frames.mov": {"very_short"},
+    "rot180_3frames.mov": {"rotated", "very_short"},
+    "rot90_3frames.mov": {"rotated", "very_short"},
+    "talk_vr_face1.mp4": {"variable_rate"},
 }
 
 # Kind and a part of the message.
@@ -94,13 +106,21 @@ def media(shared: Path) -> Path:
     return shared / "media"
 
 
-@pytest.fixture(scope="module")
-def outcomes(media: Path) -> dict[str, Frames | DecodeError]:
-    """Eight frames of every file, or why there are none; read by two threads."""
+REQUESTS = [
+    FrameRequest(eight),
+    FrameRequest(functools.partial(headtail, n=6, seed=0)),  # raises for a single frame
+    FrameRequest(functools.partial(segments, n=8)),
+    FrameRequest(eight, (112, 112)),
+]
 
-    def outcome(path: Path) -> Frames | DecodeError:
+
+@pytest.fixture(scope="module")
+def clips(media: Path) -> dict[str, Clip | DecodeError]:
+    """What four requests get of every file, or why they get nothing; read by two threads."""
+
+    def outcome(path: Path) -> Clip | DecodeError:
         try:
-            return read_frames(path, eight)
+            return read_clip(path, REQUESTS)
         except DecodeError as error:
             return error
 
@@ -110,28 +130,70 @@ def outcomes(media: Path) -> dict[str, Frames | DecodeError]:
 
 
 def test_every_file_is_frames_or_a_failure_of_the_right_kind(
-    outcomes: dict[str, Frames | DecodeError],
+    clips: dict[str, Clip | DecodeError],
 ) -> None:
-    for name, outcome in outcomes.items():
-        if isinstance(outcome, Frames):
-            assert outcome.n_frames == N_FRAMES[name], name
-            assert outcome.indices == eight(outcome.n_frames), name
-            assert outcome.pixels.shape == (8, 224, 224, 3), name
+    for name, outcome in clips.items():
+        if isinstance(outcome, Clip):
+            n_frames = N_FRAMES[name]
+            for request, frames in zip(REQUESTS, outcome.frames, strict=True):
+                if n_frames == 1 and request == REQUESTS[1]:
+                    assert isinstance(frames, DecodeError), name
+                    assert "the sampling rule fails on 1 frames" in frames.message
+                    continue
+                assert isinstance(frames, Frames), name
+                assert frames.n_frames == n_frames, name
+                assert frames.indices == request.rule(n_frames), name
+                assert frames.pixels.shape == (len(frames.indices), *request.size, 3), name
         else:
             kind, message = REFUSED.get(name) or BY_SUFFIX[Path(name).suffix]
             assert outcome.kind == kind, name
             assert message in outcome.message, name
-    assert {*N_FRAMES, *REFUSED} <= outcomes.keys()
+    assert {*N_FRAMES, *REFUSED} <= clips.keys()
 
 
-def test_only_clips_that_differ_from_their_header_get_notes(
-    outcomes: dict[str, Frames | DecodeError],
+def test_many_requests_get_what_each_gets_alone(
+    media: Path, clips: dict[str, Clip | DecodeError]
 ) -> None:
-    for name, outcome in outcomes.items():
-        if isinstance(outcome, Frames):
-            assert bool(outcome.notes) == (name in NOTES), name
-            for note in NOTES.get(name, ()):
-                assert note in " | ".join(outcome.notes), name
+    for name in ("edit_list_66x50.mov", "odd_vfr_face.mp4", "rot90_3frames.mov", "bbb_vp8_1s.webm"):
+        clip = clips[name]
+        assert isinstance(clip, Clip)
+        for request, frames in zip(REQUESTS, clip.frames, strict=True):
+            assert isinstance(frames, Frames)
+            alone = read_frames(media / name, *request)
+            np.testing.assert_array_equal(frames.pixels, alone.pixels, name)
+
+
+def test_what_is_odd_about_a_clip_is_flagged(clips: dict[str, Clip | DecodeError]) -> None:
+    found = {
+        name: set(clip.quality.flags) for name, clip in clips.items() if isinstance(clip, Clip)
+    }
+    assert {name: flags for name, flags in found.items() if flags} == FLAGGED
+
+
+def test_the_facts_are_the_manifests(media: Path, clips: dict[str, Clip | DecodeError]) -> None:
+    with (media / "manifest.tsv").open(encoding="utf-8", newline="") as file:
+        rows = {row["file"]: row for row in csv.DictReader(file, delimiter="\t")}
+    for name, clip in clips.items():
+        if isinstance(clip, DecodeError) or name == "multi_stream_nasa.mp4":
+            continue  # of the latter, the manifest describes the other video stream
+        row, facts = rows[name], clip.quality.facts
+        stored = [facts["width"], facts["height"]][:: -1 if facts["rotation"] % 180 else 1]
+        assert "x".join(map(str, stored)) == row["resolution"], name
+        assert facts["codec"] == row["codecs"].partition("+")[0], name
+        assert facts["header_frames"] == (
+            None if row["frames_header"] == "none" else int(row["frames_header"])
+        ), name
+        assert facts["fps"] == pytest.approx(float(row["fps"]), rel=0.02), name
+        assert facts["header_seconds"] == pytest.approx(facts["seconds"], rel=0.02, abs=0.01), name
+        if "+" not in row["codecs"]:
+            assert facts["seconds"] == pytest.approx(
+                float(row["duration_s"]), rel=0.01, abs=0.001
+            ), name
+
+
+def test_no_clip_is_there_twice(clips: dict[str, Clip | DecodeError]) -> None:
+    found = [clip for clip in clips.values() if isinstance(clip, Clip)]
+    assert len({clip.quality.facts["content"] for clip in found}) == len(found) == len(N_FRAMES)
 
 
 def test_the_table_is_the_manifests(media: Path) -> None:
@@ -162,7 +224,7 @@ def test_a_turned_clip_shows_the_same_scene_upright(media: Path) -> None:
 
 
 def test_pixels_are_decords_bit_for_bit_wherever_decord_is_right(
-    media: Path, outcomes: dict[str, Frames | DecodeError]
+    media: Path, clips: dict[str, Clip | DecodeError]
 ) -> None:
     decord = pytest.importorskip("decord", exc_type=ImportError)
     wrong = set()
@@ -173,7 +235,9 @@ def test_pixels_are_decords_bit_for_bit_wherever_decord_is_right(
             continue
         reader = decord.VideoReader(str(media / name), width=224, height=224, num_threads=1)
         assert len(reader) == DECORD_COUNTS.get(name, n_frames), name
-        ours = outcomes[name]
+        clip = clips[name]
+        assert isinstance(clip, Clip)
+        ours = clip.frames[0]
         assert isinstance(ours, Frames)
         if not np.array_equal(reader.get_batch(ours.indices).asnumpy(), ours.pixels):
             wrong.add(name)
