@@ -8,16 +8,23 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from operator import itemgetter
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from merstore import _core
-from merstore.errors import MergeConflict, MerstoreError, SpecMismatch, UnknownView
-from merstore.store import dtypes, files
+from merstore.errors import (
+    CorruptStore,
+    MergeConflict,
+    MerstoreError,
+    SpecMismatch,
+    UnknownView,
+)
+from merstore.store import dtypes, files, verify
 from merstore.store.entry import IndexEntry, now, unpack, unpack_failure
 from merstore.store.record import ViewRecord
 from merstore.store.spec import differences
 from merstore.store.store import Store
-from merstore.store.writer import _register_run, digest
+from merstore.store.writer import BLOCK_BYTES, TABLE_BYTES, _register_run, digest
 
 FAILURES = 10_000  # written in one transaction
 _SHOWN = 5  # conflicts in a message
@@ -131,7 +138,13 @@ def merge(
         for store in stores:
             if files.identity(store.path)[0] == files.identity(target.path)[0]:
                 raise MerstoreError(f"{store.path} is the target itself: leave it out")
+            for problem in verify.structure(store.environment):
+                raise CorruptStore(
+                    f"{store.path}: {problem.message}. Nothing was merged; restore it from a copy"
+                )
         parts = [_Part(store, rank) for rank, store in enumerate(stores, 1)]
+        for part in parts:
+            part.open_ahead(opened)
         report = _Merge(target, parts, on_conflict == "keep", progress).run()
     report.seconds = time.monotonic() - started
     return report
@@ -154,6 +167,14 @@ class _Part:
         self.file = store.environment.file("pread")
         self.page_bytes = store.environment.page_bytes
         self.committed = store.environment.committed_bytes()
+        self.ahead: int | None = None  # a file descriptor to ask for pages by
+        self.asked: set[int] = set()  # blocks
+
+    def open_ahead(self, stack: contextlib.ExitStack) -> None:
+        """Have the system read blocks whole: names may come in another order than they were written in."""
+        with contextlib.suppress(OSError):
+            self.ahead = os.open(Path(self.path) / "data.mdb", os.O_RDONLY | os.O_CLOEXEC)
+            stack.callback(os.close, self.ahead)
 
     def payload(self, view: str, entry: IndexEntry) -> "memoryview | str":
         """The bytes of an entry, or what is wrong with them."""
@@ -162,6 +183,11 @@ class _Part:
         offset = page * self.page_bytes + 16 + entry.offset
         if page < 0 or offset + entry.nbytes > self.committed:
             return _OUTSIDE
+        if self.ahead is not None and entry.block not in self.asked:
+            self.asked.add(entry.block)
+            size = max(BLOCK_BYTES + TABLE_BYTES, entry.offset + entry.nbytes)
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(self.ahead, page * self.page_bytes, size, os.POSIX_FADV_WILLNEED)
         try:
             data = memoryview(self.file.payload(offset, entry.nbytes, self.snapshot))
         except EOFError:
