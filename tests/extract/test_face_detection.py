@@ -258,7 +258,7 @@ def test_the_real_clips_have_faces_where_the_manifest_says_so(shared: Path) -> N
             assert outcome.kind in {"no_face", "no_video", "decode_error"}, name
             if outcome.kind == "no_face":
                 assert rows[name] == "no", name
-        elif name == "bbb_vp8_1s.webm":  # a squirrel's, with a score of 0.6 in one frame
+        elif name == "bbb_vp8_1s.webm":  # its one mistake: nothing of a cartoon, score 0.6
             assert outcome.quality.facts["faces"] == 1
             assert outcome.quality.flags == ("few_faces",)
         else:
