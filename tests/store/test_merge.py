@@ -12,7 +12,15 @@ from reference import Reference
 from store.processes_child import start
 
 import merstore
-from merstore import CorruptStore, MergeConflict, MerstoreError, NotAStore, SpecMismatch, Store
+from merstore import (
+    CorruptStore,
+    MergeConflict,
+    MerstoreError,
+    NotAStore,
+    SpecMismatch,
+    Store,
+    StoreFull,
+)
 from merstore.store import merge as merging
 from merstore.store.merge import Damaged, merge
 
@@ -307,6 +315,38 @@ def test_failures_come_in_several_transactions(
     assert store.verify() == []
 
 
+def hasty(monkeypatch: pytest.MonkeyPatch, nbytes: int) -> None:
+    """Have every store commit so many bytes at a time."""
+    original = Store.writer
+
+    def writer(self: Store, max_bytes: int = 0, max_seconds: float = 0) -> merstore.Writer:
+        return original(self, nbytes, max_seconds)
+
+    monkeypatch.setattr(Store, "writer", writer)
+
+
+def test_a_full_store_keeps_what_it_has_and_goes_on_with_more_room(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = make("a", {})
+    with merstore.open(part, "a") as source:
+        view = source.create_view("a/b/c", shape=(1024,))
+        view.update({f"{i:04}": np.full(1024, i + 1, np.float32) for i in range(2000)})
+    target = tmp_path / "target.mer"
+    hasty(monkeypatch, 1 << 20)
+    with (
+        merstore.open(target, "a", map_size=6 << 20) as store,
+        pytest.raises(StoreFull, match=r"target\.mer"),
+    ):
+        merge(store, [part])
+    with merstore.open(target, "a") as store:
+        assert store.verify() == []
+        there = len(store["a/b/c"])
+        assert 0 < there < 2000
+        assert merge(store, [part]).added == 2000 - there
+        assert store["a/b/c"].gather(["0000", "1999"])[:, 0].tolist() == [1, 2000]
+
+
 def test_an_entry_whose_run_is_unknown_becomes_the_mergers(store: Store, make: Make) -> None:
     path = make("a", {"x": 1, "y": "no_face"})
     with merstore.open(path, "a") as source, source.environment.transaction() as txn:
@@ -318,16 +358,12 @@ def test_an_entry_whose_run_is_unknown_becomes_the_mergers(store: Store, make: M
 
 def merge_step_by_step(link: Connection, target: Path, sources: list[Path]) -> None:
     """Merge with a commit for every few entries, an entry at a time as the link says, until killed."""
-    original = Store.writer
-
-    def hasty(self: Store, max_bytes: int = 0, max_seconds: float = 0) -> merstore.Writer:
-        return original(self, max_bytes=2000, max_seconds=max_seconds)
+    hasty(pytest.MonkeyPatch(), 2000)
 
     def step(done: int, total: int) -> None:
         link.send(done)
         link.recv()
 
-    Store.writer = hasty  # type: ignore[method-assign]
     with merstore.open(target, "a") as store:
         merge(store, sources, progress=step)
     link.send("end")
