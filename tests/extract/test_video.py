@@ -4,6 +4,7 @@ import functools
 import json
 import pickle
 import struct
+import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -306,6 +307,19 @@ class TestManyRequests:
             opened.clear()
             read_clip(clip, [FrameRequest(rule) for rule in requests])
             assert len(opened) == 2
+
+    def test_no_more_is_held_than_is_returned(self, make_clip: MakeClip) -> None:
+        clip = make_clip("x.mp4", 100)
+        requests = [FrameRequest(every), FrameRequest(every, (48, 64)), FrameRequest(every, None)]
+        read_clip(clip, requests)
+        tracemalloc.start()
+        try:
+            together = got(read_clip(clip, requests))
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        returned = sum(frames.pixels.nbytes for frames in together)
+        assert returned <= peak < returned + (2 << 20)
 
     def test_they_may_come_from_anywhere(self, make_clip: MakeClip) -> None:
         clip = make_clip("x.mp4", 10)
