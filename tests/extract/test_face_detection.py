@@ -241,6 +241,7 @@ class TestCenterFace:
 
 
 @centerface
+@pytest.mark.slow
 @pytest.mark.shared
 def test_the_real_clips_have_faces_where_the_manifest_says_so(shared: Path) -> None:
     """Eight frames of each file: a track, or a DecodeError of the right kind."""
@@ -258,7 +259,7 @@ def test_the_real_clips_have_faces_where_the_manifest_says_so(shared: Path) -> N
             assert outcome.kind in {"no_face", "no_video", "decode_error"}, name
             if outcome.kind == "no_face":
                 assert rows[name] == "no", name
-        elif name == "bbb_vp8_1s.webm":  # its one mistake: nothing of a cartoon, score 0.6
+        elif name == "bbb_vp8_1s.webm":  # its one mistake, with a score of 0.6
             assert outcome.quality.facts["faces"] == 1
             assert outcome.quality.flags == ("few_faces",)
         else:
