@@ -10,6 +10,7 @@ from merstore.extract.quality import FLAGS, Quality
 from merstore.extract.recipe import Prepared, Recipe
 
 if TYPE_CHECKING:
+    from merstore.extract.face_detection import FaceDetector
     from merstore.extract.faces import Faces
     from merstore.extract.sound import Sound
     from merstore.extract.video import Clip, FrameRequest, Frames
@@ -58,9 +59,11 @@ class Reading:
         """The sound, by one of the ways of `sound.read_sound`."""
         return self._once(f"audio {source}", lambda: self._read_sound(source))
 
-    def faces(self) -> "Faces":
-        """The face track."""
-        return self._once("face", self._read_faces)
+    def faces(self, detector: "FaceDetector | None" = None) -> "Faces":
+        """The face track; where there is none, what `detector` finds in the clip, if it is given."""
+        if detector is None or self.material.face is not None:
+            return self._once("face", self._read_faces)
+        return self._once(f"face {detector.spec()}", lambda: self._detect_faces(detector))
 
     def text(self) -> str:
         """The transcript."""
@@ -105,6 +108,13 @@ class Reading:
         self.quality["face"] = faces.quality
         return faces
 
+    def _detect_faces(self, detector: "FaceDetector") -> "Faces":
+        from merstore.extract.face_detection import detect_faces
+
+        faces = detect_faces(self.material.file("video"), detector)
+        self.quality["face"] = faces.quality
+        return faces
+
     def _read_text(self) -> str:
         from merstore.extract.transcript import check_text
 
@@ -139,7 +149,11 @@ def read(material: Material, recipes: Sequence[Recipe]) -> Read:
 
 
 def _refusal(error: Exception) -> Refusal:
-    """A run goes on, whatever a file makes a decoder do."""
+    """A run goes on, whatever a file makes a decoder do. A package that is not there is no fault of
+    the file: that is raised.
+    """
+    if isinstance(error, ImportError):
+        raise error
     if isinstance(error, DecodeError):
         return Refusal(error.kind, error.message)
     return Refusal("decode_error", f"cannot be read: {type(error).__name__}: {error}")
