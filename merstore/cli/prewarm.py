@@ -1,37 +1,68 @@
-"""`merstore prewarm`: computes a view for a whole dataset before it is needed."""
+"""`merstore prewarm`: computes views for a whole dataset before they are needed."""
 
+import contextlib
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 import click
 
 from merstore.cli import console
 from merstore.cli.opening import force_option, store_argument
-from merstore.extract.clips import Clips
-from merstore.extract.video_features import RULES, VideoFeatures
-from merstore.extract.vision import VisionEncoder
-from merstore.fill import Filler, FillReport, declare
+from merstore.extract.registry import PROFILES, recipe
+from merstore.fill import devices as several
+from merstore.fill import log as logs
+from merstore.fill.engine import Failed, FillReport, Progress
+from merstore.fill.filler import READ_SECONDS
+from merstore.fill.plan import Plan, make_plan
+from merstore.fill.prewarm import prewarm
+from merstore.fill.shards import Shard
+from merstore.store import legacy
+
+if TYPE_CHECKING:
+    from merstore.extract.material import Material
+    from merstore.extract.recipe import Recipe
+    from merstore.store.store import Store
+
+_SHOWN = 10  # failed samples of a kind
+
+_folder = click.Path(path_type=Path)
 
 
 @click.command("prewarm", short_help="compute the features of a whole dataset")
 @store_argument
-@click.argument("media", type=click.Path(path_type=Path))
+@click.argument("media", type=_folder)
+@click.option("--dataset", required=True, help="What the clips are of, such as mer2023.")
 @click.option(
-    "--dataset", required=True, help="Name of the dataset that the clips are of, such as mer2023."
+    "--view",
+    "views",
+    metavar="VIEW[?OPTION=VALUE&...]",
+    multiple=True,
+    required=True,
+    help="modality@encoder/sampling, such as frame@CLIP_VIT_LARGE/uniform_8frms, or a legacy folder "
+    "name. May be repeated: each clip is read once for all. Options are those of the recipe, and "
+    "profile and weights.",
 )
-@click.option("--encoder", required=True, help="A vision encoder: its folder, or its hub id.")
+@click.option("--profile", type=click.Choice(PROFILES), default="clean", show_default=True)
+@click.option("--models", type=_folder, help="A folder with a folder for each encoder.")
 @click.option(
-    "--frames",
-    type=click.IntRange(min=1),
-    default=8,
-    show_default=True,
-    help="Frames of each clip.",
+    "--weights", multiple=True, metavar="ENCODER=WHERE", help="An encoder's folder or hub id."
 )
-@click.option("--sampling", type=click.Choice(list(RULES)), default="uniform", show_default=True)
 @click.option(
-    "--list", "listed", type=click.Path(path_type=Path), help="Only the clips listed in this file."
+    "--corpus", is_flag=True, help="MEDIA is the root of the corpus that --dataset names."
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@click.option("--list", "listed", type=_folder, help="Only the samples listed in this file.")
+@click.option("--sounds", type=_folder, help="Sound files; without, the clips' own sound.")
+@click.option("--faces", type=_folder, help="OpenFace tracks: NAME.npy or NAME/NAME.npy.")
+@click.option("--texts", metavar="FILE[#COLUMN]", help="Transcripts, a table with a name column.")
+@click.option("--mer-factory", type=_folder, help="MER-Factory's output.")
+@click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda:1, cuda:0,cuda:1, all."
+)
 @click.option(
     "--retry-failed",
     "retry",
@@ -40,110 +71,293 @@ from merstore.fill import Filler, FillReport, declare
     help="Try failures of this kind again, or of all kinds: all. May be repeated.",
 )
 @click.option(
-    "--batch",
-    type=click.IntRange(min=1),
-    default=8,
-    show_default=True,
-    help="Clips encoded together.",
+    "--jobs",
+    type=click.IntRange(min=0),
+    help="Reading processes [default: one per core, at most 8]; 0 reads in this process.",
 )
 @click.option(
-    "--jobs",
-    type=click.IntRange(min=1),
-    help="Decoding threads [default: one per core, at most 8].",
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=READ_SECONDS,
+    show_default=True,
+    help="For reading one sample.",
 )
+@click.option("--plan", "planning", is_flag=True, help="Say what is missing; compute nothing.")
+@click.option(
+    "--shard",
+    metavar="I/N",
+    help="Every N-th sample, from the I-th on (from 0), into a store of its own; `merstore merge` joins "
+    "them [default: what torchrun or SLURM says].",
+)
+@click.option("--log", type=_folder, help="Append events to this file, as JSON lines.")
+@click.option("--report", type=_folder, help="Write a page about the run to this file.")
+@click.option("--part", hidden=True)  # of a process that shares the work with others, as i/n
 @force_option
 @console.as_json
 def prewarm_(
     store: Path,
     media: Path,
     dataset: str,
-    encoder: str,
-    frames: int,
-    sampling: str,
-    listed: Path | None,
+    views: tuple[str, ...],
+    profile: str,
+    models: Path | None,
+    weights: tuple[str, ...],
     device: str,
     retry: tuple[str, ...],
-    batch: int,
     jobs: int | None,
+    seconds: float,
+    planning: bool,
+    shard: str | None,
+    log: Path | None,
+    report: Path | None,
+    part: str | None,
     force: bool,
     as_json: bool,
+    **beside: Any,
 ) -> int:
-    """Compute the features of all clips in MEDIA (a folder, or a list of clips) into STORE.
+    """Compute views of all samples in MEDIA (a folder of clips, a list of clips, or with --corpus a
+    corpus) into STORE.
 
     What is there already is not computed again: stopped and started again, it goes on where it was,
-    and several may run at once. A clip that cannot be read becomes a failure record, which
+    and several may run at once. A sample that cannot be read becomes a failure record, which
     `merstore failures` lists and which is only tried again with --retry-failed.
 
-    Exits with 1 where clips failed in this run.
+    Exits with 1 where samples failed in this run.
     """
-    import merstore
-
-    clips = _clips(media, listed)
-    try:
-        extractor = VideoFeatures(VisionEncoder(encoder, device), n=frames, rule=sampling)
-    except ValueError as wrong:
-        raise click.UsageError(str(wrong)) from None
-    with merstore.open(store, "a", force=force) as opened:
-        view = declare(opened, dataset, extractor)
+    mine = Shard.parse(shard) if shard else Shard.here()
+    found = device if device != "all" and "," not in device else "auto"
+    recipes = _recipes(views, profile, models, weights, found)
+    materials, samples = _materials(media, dataset, **beside)
+    names = mine.names(samples) if mine else samples
+    target = mine.path(store) if mine else store
+    if mine and not part:
+        console.note(f"shard {mine}: {len(names):,} of {len(samples):,} samples, into {target}")
+    if planning:
+        with _there(target, store) as stores:
+            plan = make_plan(stores, dataset, names, recipes, retry)
+        _print_plan(plan, as_json)
+        return 0
+    with contextlib.ExitStack() as stack:
+        if log is None and (report is not None or found != device):
+            log = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "log.jsonl"
+        opened, base = _open(stack, store, target, force)
+        if beside["corpus"] and not part:
+            _store_labels(opened, dataset, media)
         try:
-            with console.progress("prewarming", "clips") as bar:
-                report = Filler(clips, extractor, batch=batch, jobs=jobs).fill(
-                    view,
-                    retry=retry,
-                    progress=lambda done, total, failed: bar(
-                        done, total, f"{failed:,} failed" if failed else ""
-                    ),
-                )
+            with _bar(quiet=bool(part)) as bar:
+                if found == device:
+                    reports = prewarm(
+                        opened,
+                        dataset,
+                        materials,
+                        recipes,
+                        names=names,
+                        retry=retry,
+                        jobs=jobs,
+                        seconds=seconds,
+                        base=base,
+                        start=Shard.parse(part).index / Shard.parse(part).count if part else 0.0,
+                        tell=_told(bar),
+                        log=stack.enter_context(logs.Log(log)) if log else None,
+                    )
+                else:
+                    assert log is not None
+                    reports = _on(several.named(device), log, _told(bar))
         except KeyboardInterrupt:
             console.note("what is computed is in the store; the same command goes on from there")
             raise
-    summary = _summary(view.path, report)
-    if as_json:
-        console.json_out(summary)
+        if report is not None and not part:
+            from merstore.fill.report import facts_of, write_report
+
+            opened.refresh()
+            write_report(report, facts_of(opened, [each.view for each in reports], log))
+    if as_json or part:
+        console.json_out({"store": str(target), "views": [vars(each) for each in reports]})
     else:
-        _print(store, summary, report)
-    return 1 if report.failed else 0
+        _print(target, reports)
+    return 1 if any(each.failed for each in reports) else 0
 
 
-def _clips(media: Path, listed: Path | None) -> Clips:
+def _recipes(
+    views: tuple[str, ...],
+    profile: str,
+    models: Path | None,
+    weights: tuple[str, ...],
+    device: str,
+) -> list["Recipe"]:
+    where = {}
+    for given in weights:
+        name, sign, place = given.partition("=")
+        if not sign:
+            raise click.BadParameter(f"{given!r}: write ENCODER=WHERE", param_hint="--weights")
+        where[name] = place
+    made = []
+    for view in views:
+        tail, _, query = view.partition("?")
+        if "@" not in tail:
+            tail = legacy.view_tail(tail)
+        encoder = tail.partition("@")[2].partition("/")[0]
+        options: dict[str, Any] = {"profile": profile, "weights": where.get(encoder)}
+        options |= {key: _value(text) for key, text in parse_qsl(query, keep_blank_values=True)}
+        try:
+            made.append(recipe(tail, device=device, models=models, **options))
+        except TypeError as wrong:  # an option that this recipe does not have
+            raise click.BadParameter(f"{view}: {wrong}", param_hint="--view") from wrong
+    return made
+
+
+def _value(text: str) -> Any:
+    """An option's value: a number, true, false or null, else text."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return text if isinstance(value, dict | list) else value
+
+
+@contextlib.contextmanager
+def _there(*paths: Path) -> Iterator[list["Store"]]:
+    """Those of the stores that exist, opened for reading."""
+    import merstore
+
+    with contextlib.ExitStack() as stack:
+        yield [
+            stack.enter_context(merstore.open(path, "r"))
+            for path in dict.fromkeys(paths)
+            if (path / "data.mdb").exists()
+        ]
+
+
+def _open(
+    stack: contextlib.ExitStack, store: Path, target: Path, force: bool
+) -> tuple["Store", "Store | None"]:
+    """The store to fill, and the one that it is a shard of, where that is there."""
+    import merstore
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    opened = stack.enter_context(merstore.open(target, "a", force=force))
+    base = stack.enter_context(_there(store)) if target != store else []
+    return opened, base[0] if base else None
+
+
+@contextlib.contextmanager
+def _bar(quiet: bool) -> Iterator[console.Progress]:
+    if quiet:
+        yield lambda done, total, told="": None
+    else:
+        with console.progress("prewarming", "entries") as bar:
+            yield bar
+
+
+def _told(bar: console.Progress) -> Any:
+    """A run's progress as a bar shows it."""
+
+    def tell(told: Progress | Failed) -> None:
+        if isinstance(told, Progress):
+            parts = [f"{told.failed:,} failed"] if told.failed else []
+            parts += [f"encoding {told.encoding:.0%}"] if told.encoding else []
+            bar(told.done, told.total, ", ".join(parts))
+
+    return tell
+
+
+def _on(devices: list[str], log: Path, tell: Any) -> list[FillReport]:
+    """The same command on several devices at once."""
+    words = list(click.get_current_context().find_root().obj)
+    end = words.index("--") if "--" in words else len(words)
+
+    def command(device: str, number: int) -> list[str]:
+        own = ["--device", device, "--part", f"{number}/{len(devices)}", "--log", str(log)]
+        return [sys.executable, "-m", "merstore.cli", *words[:end], *own, *words[end:]]
+
+    return several.run_on(devices, command, log, tell)
+
+
+def _materials(
+    media: Path,
+    dataset: str,
+    corpus: bool,
+    listed: Path | None,
+    sounds: Path | None,
+    faces: Path | None,
+    texts: str | None,
+    mer_factory: Path | None,
+) -> tuple[Mapping[str, "Material"], list[str]]:
+    """What there is of each sample, and the samples that are asked for."""
+    from merstore.corpora import materials, open_corpus, transcripts
+    from merstore.extract.clips import Clips
+    from merstore.extract.mer_factory import MerFactory
+
+    analyses = MerFactory(mer_factory, dataset) if mer_factory else None
+    if corpus:
+        if given := [path for path in (sounds, faces, texts) if path]:
+            raise click.UsageError(f"--corpus knows where the media are: leave out {given[0]}")
+        found = materials.CorpusMaterials(open_corpus(dataset, media), analyses=analyses)
+        return found, list(Clips.from_list(listed, root=media) if listed else found)
     if listed is not None:
-        return Clips.from_list(listed, root=media)
-    return Clips.from_list(media) if media.is_file() else Clips.from_directory(media)
-
-
-def _summary(view: str, report: FillReport) -> dict[str, Any]:
-    return {
-        "view": view,
-        "samples": report.samples,
-        "present": report.present,
-        "known_failures": report.known_failures,
-        "computed": report.computed,
-        "elsewhere": report.elsewhere,
-        "failed": report.failed,
-        "seconds": report.seconds,
-        "bytes": report.bytes,
-    }
-
-
-def _print(store: Path, summary: dict[str, Any], report: FillReport) -> None:
-    def counted(n: int, note: str = "") -> str | None:
-        return f"{n:,}{note}" if n else None
-
-    failures = sum(map(len, report.failed.values()))
-    kinds = ", ".join(f"{kind} {len(names):,}" for kind, names in sorted(report.failed.items()))
-    speed = console.rate(report.computed, "clips", report.bytes, report.seconds)
-    console.fields(
-        {
-            "view": summary["view"],
-            "clips": f"{report.samples:,}",
-            "computed": f"{report.computed:,}{speed}",
-            "present": counted(report.present),
-            "by others": counted(report.elsewhere, "  (another process computed them meanwhile)"),
-            "failed": counted(failures, f"  ({kinds})"),
-            "failed before": counted(
-                report.known_failures, "  (--retry-failed KIND tries them again)"
-            ),
-        }
+        clips = Clips.from_list(listed, root=media)
+    else:
+        clips = Clips.from_list(media) if media.is_file() else Clips.from_directory(media)
+    file, _, column = texts.partition("#") if texts else ("", "", "")
+    found = materials.beside(
+        clips,
+        faces=faces,
+        sounds=sounds,
+        analyses=analyses,
+        texts=transcripts.texts_from(file, column or None) if texts else None,
     )
-    if failures:
-        console.note(f"to see why: merstore failures {store} {summary['view']}")
+    return found, list(clips)
+
+
+def _store_labels(store: "Store", dataset: str, root: Path) -> None:
+    """The corpus's labels and transcripts, so that the store is enough by itself."""
+    from merstore.corpora import open_corpus, store_labels
+
+    store_labels(store, open_corpus(dataset, root))
+
+
+def _print_plan(plan: Plan, as_json: bool) -> None:
+    if as_json:
+        views = [vars(view) for view in plan.views]
+        console.json_out({"views": views, "missing": plan.missing, "seconds": plan.seconds})
+        return
+    header = ["view", "samples", "there", "failed", "missing", "bytes", "time"]
+    console.table(
+        header,
+        [
+            [
+                view.view,
+                f"{view.samples:,}",
+                f"{view.present:,}",
+                f"{view.failed:,}",
+                f"{view.missing:,}",
+                "?" if view.bytes is None else console.size(view.bytes),
+                "?" if view.seconds is None else console.duration(view.seconds),
+            ]
+            for view in plan.views
+        ],
+        right="samples there failed missing bytes time",
+    )
+    if plan.seconds is None:
+        click.echo("time: not known, none of this was computed on a machine like this one yet")
+    elif plan.missing:
+        click.echo(f"time: about {console.duration(plan.seconds)}, reading included")
+
+
+def _print(store: Path, reports: list[FillReport]) -> None:
+    for report in reports:
+        told = [f"{report.computed:,} computed"]
+        told += [f"{report.elsewhere:,} by others meanwhile"] if report.elsewhere else []
+        told += [f"{report.present:,} there already"] if report.present else []
+        told += [f"{report.known_failures:,} failed before"] if report.known_failures else []
+        told += [f"{report.failures:,} failed"] if report.failures else []
+        click.echo(f"{report.view}: {', '.join(told)}")
+    seconds = max(report.seconds for report in reports)
+    count, nbytes = (sum(getattr(each, name) for each in reports) for name in ("computed", "bytes"))
+    if count:
+        click.echo(f"{console.duration(seconds)}{console.rate(count, 'entries', nbytes, seconds)}")
+    for report in reports:
+        for kind, names in sorted(report.failed.items()):
+            console.listing(f"{report.view} {kind}: {len(names):,}", names, _SHOWN)
+    if any(report.failed or report.known_failures for report in reports):
+        click.echo(f"merstore failures {store} lists all and why")

@@ -64,6 +64,7 @@ class Progress(NamedTuple):
     done: int
     total: int
     failed: int
+    elsewhere: int  # of those done, by another process
     encoding: float
     reading: float
     seconds: float
@@ -313,13 +314,13 @@ class Run:
             return
         reports = [job.report for job in self.jobs]
         failed = sum(report.failures for report in reports)
-        done = sum(report.computed + report.elsewhere for report in reports) + failed
+        elsewhere = sum(report.elsewhere for report in reports)
+        done = sum(report.computed for report in reports) + failed + elsewhere
         seconds = time.monotonic() - self.started
         share = 1 / max(seconds, 1e-9)
         encoding = sum(report.encoding for report in reports)
-        self.tell(
-            Progress(done, self.total, failed, encoding * share, self.waited * share, seconds)
-        )
+        shares = encoding * share, self.waited * share
+        self.tell(Progress(done, self.total, failed, elsewhere, *shares, seconds))
 
 
 def _nbytes(prepared: Prepared) -> int:

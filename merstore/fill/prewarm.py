@@ -7,7 +7,9 @@ from merstore.extract.processes import Readers
 from merstore.extract.recipe import Recipe
 from merstore.fill.engine import Clip, FillReport, Job, Run, Tell
 from merstore.fill.filler import READ_SECONDS, declare, default_jobs
+from merstore.fill.log import Log
 from merstore.fill.plan import any_present, keep_rates, path_of, views_of
+from merstore.fill.recorder import Recorder
 from merstore.store.leases import Owner
 from merstore.store.store import Store
 
@@ -25,6 +27,7 @@ def prewarm(
     base: Store | None = None,
     start: float = 0.0,
     tell: Tell | None = None,
+    log: Log | None = None,
 ) -> list[FillReport]:
     """Compute what the views of `recipes` lack of `names` (all samples by default); a report for each
     view. A sample is read once for all views that lack it.
@@ -34,7 +37,7 @@ def prewarm(
 
     base: a store of which `store` is a shard; what is in there is not computed again. start: where
     in the names to begin, from 0 to 1; the rest follows. Processes that begin at different places
-    keep out of each other's way.
+    keep out of each other's way. log: gets the plan, every failure, progress once a second, the end.
 
     Raises SpecMismatch where a view exists and was computed otherwise, MerstoreError for no samples
     and for two recipes of one view.
@@ -49,12 +52,14 @@ def prewarm(
     turn = round(start * len(wanted))
     wanted = wanted[turn:] + wanted[:turn]
     work = [_job(store, base, dataset, recipe, wanted, retry) for recipe in recipes]
-    readers = Readers(default_jobs() if jobs is None else jobs, seconds)
-    try:
-        Run(work, materials, readers, Owner(), retry, tell).go()
-    finally:
-        readers.close()
     reports = [job.report for job in work]
+    recorder = Recorder(log, tell) if log else None
+    if log:
+        log.write("plan", views={job.view.path: _planned(job) for job in work})
+    with Readers(default_jobs() if jobs is None else jobs, seconds) as readers:
+        Run(work, materials, readers, Owner(), retry, recorder or tell).go()
+    if recorder:
+        recorder.done(reports)
     keep_rates(store, recipes, reports)
     return reports
 
@@ -79,3 +84,13 @@ def _job(
         job.report.known_failures += len(names) - len(lacking) - there
         job.report.samples = len(names)
     return job
+
+
+def _planned(job: Job) -> dict[str, int]:
+    report = job.report
+    return {
+        "samples": report.samples,
+        "present": report.present,
+        "failed": report.known_failures,
+        "missing": len(job.missing),
+    }
