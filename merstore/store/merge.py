@@ -6,8 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby, islice
-from operator import itemgetter
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -424,8 +423,16 @@ def _declared(path: str, parts: list[_Part]) -> ViewRecord:
 def _joined(parts: list[_Part], path: str) -> Iterator[tuple[bytes, _Found]]:
     """The samples of a view in all stores, in the order of their names."""
     scans = [_scan(part, path) for part in parts if path in part.records]
-    for key, found in groupby(heapq.merge(*scans), itemgetter(0)):
-        yield key, [(part, value) for _, _, part, value in found]
+    last = b""
+    found: _Found = []
+    for key, _, part, value in heapq.merge(*scans):
+        if key != last:
+            if found:
+                yield last, found
+            last, found = key, []
+        found.append((part, value))
+    if found:
+        yield last, found
 
 
 def _scan(part: _Part, path: str) -> Iterator[tuple[bytes, int, _Part, bytes]]:
