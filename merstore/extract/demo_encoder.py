@@ -45,7 +45,7 @@ def make_random_encoder(folder: str | Path, seed: int = 0, kind: str = "clip") -
     import torch
     from transformers import CLIPConfig, CLIPModel, Dinov2Config, Dinov2Model
 
-    from merstore.extract.vision import quiet
+    from merstore.extract.models import quiet
 
     folder = Path(folder)
     tower = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}

@@ -15,11 +15,13 @@ from merstore.extract.pictures import Pixels
 from merstore.extract.vision import VisionEncoder
 
 if TYPE_CHECKING:
+    from merstore.extract.face_detection import FaceDetector
     from merstore.extract.faces import Faces
     from merstore.extract.reading import Reading
 
 _ENLARGED = (224, 224)  # height, width
 _ZEROS = "zeros"
+_TO_DO = 'run OpenFace on its clip, or have faces looked for there (detector="centerface")'
 
 
 class FaceFeatures(PictureFeatures):
@@ -32,6 +34,10 @@ class FaceFeatures(PictureFeatures):
     which the model takes for RGB, as AffectGPT does; in the others it is turned to RGB and goes to
     the model's own preprocessing as it is.
 
+    ``detector``: what looks for faces in the clip of a sample that has no track (`face_detection`),
+    ``"centerface"`` for the default one. Its squares are not OpenFace's aligned faces, and give
+    other features; without a detector such a sample fails.
+
     A sample without a face fails with ``no_face``. ``missing="zeros"`` gives it zeros instead, as
     MERTools means to: one row at the level FRA, whatever the others have.
 
@@ -43,7 +49,12 @@ class FaceFeatures(PictureFeatures):
     reads = "face"
 
     def __init__(
-        self, encoder: VisionEncoder, sampling: str = "8frms", *, missing: str | None = None
+        self,
+        encoder: VisionEncoder,
+        sampling: str = "8frms",
+        *,
+        detector: "FaceDetector | str | None" = None,
+        missing: str | None = None,
     ) -> None:
         if missing not in (None, _ZEROS):
             raise EncoderError(f"missing faces give a failure, or {_ZEROS!r}, not {missing!r}")
@@ -54,6 +65,7 @@ class FaceFeatures(PictureFeatures):
         else:
             raise InvalidKey(f"no sampling {sampling!r} of faces; there is {{n}}frms, UTT, FRA")
         super().__init__(encoder, sampling, rule)
+        self.detector = _detector(detector)
         self.missing = missing
 
     @classmethod
@@ -65,6 +77,7 @@ class FaceFeatures(PictureFeatures):
         profile: str,
         weights: str | Path,
         device: str = "auto",
+        detector: "FaceDetector | str | None" = None,
         missing: str | None = None,
         **options: Any,
     ) -> "FaceFeatures":
@@ -72,7 +85,7 @@ class FaceFeatures(PictureFeatures):
         or hub id; `options` are those of VisionEncoder.
         """
         encoder = VisionEncoder(weights, device, profile, name=name, **options)
-        return cls(encoder, sampling, missing=missing)
+        return cls(encoder, sampling, detector=detector, missing=missing)
 
     @property
     def shape(self) -> tuple[int | None, ...]:
@@ -91,6 +104,10 @@ class FaceFeatures(PictureFeatures):
         if self.encoder.profile == "affectgpt":
             told = {"fit": "squash, OpenCV bilinear", "size": list(_ENLARGED)}
         told["channels"] = self._order
+        if self.detector is not None:
+            from merstore.extract.face_detection import detection_spec
+
+            told["without_track"] = detection_spec(self.detector)
         return {"faces": told, "missing": self.missing or "failure"}
 
     def request(self, reading: "Reading") -> None:
@@ -98,13 +115,17 @@ class FaceFeatures(PictureFeatures):
 
     def prepare(self, reading: "Reading") -> Pixels:
         """uint8 [n, h, w, 3]; n is 0 where zeros stand for missing faces. Raises DecodeError."""
+        material = reading.material
         try:
-            faces = reading.faces()
+            faces = reading.faces(self.detector)
         except DecodeError as error:
             if error.kind == "no_face" and self.missing:
                 return np.empty((0, 0, 0, 3), np.uint8)
+            if material.face is None and material.video is not None and self.detector is None:
+                _, why = material.lacks.get("face", ("", "there is no face track of it"))
+                raise DecodeError(material.name, error.kind, f"{why}; {_TO_DO}") from None
             raise
-        return self.encoder.prepare(self._chosen(faces, reading.material.name))
+        return self.encoder.prepare(self._chosen(faces, material.name))
 
     def encode(self, batch: Sequence[Pixels]) -> list[npt.NDArray[np.float32]]:
         found = iter(super().encode([pixels for pixels in batch if len(pixels)]))
@@ -120,3 +141,13 @@ class FaceFeatures(PictureFeatures):
 
     def _zeros(self) -> npt.NDArray[np.float32]:
         return np.zeros([length or 1 for length in self.shape], np.float32)
+
+
+def _detector(detector: "FaceDetector | str | None") -> "FaceDetector | None":
+    from merstore.extract.face_detection import CenterFace
+
+    if not isinstance(detector, str):
+        return detector
+    if detector != CenterFace.name:
+        raise EncoderError(f"no face detector {detector!r}; there is {CenterFace.name}")
+    return CenterFace()
