@@ -136,8 +136,11 @@ class FrozenModel(ABC):
         import torch
 
         model = self._load()
-        model = model.to(getattr(torch, self.compute)).eval().requires_grad_(False)
-        model = model.to(self.torch_device)
+        dtype = getattr(torch, self.compute)
+        # One that was loaded so keeps its buffers: LLaMA's positions are float32 whatever it is.
+        if any(weight.dtype != dtype for weight in model.parameters()):
+            model = model.to(dtype)
+        model = model.eval().requires_grad_(False).to(self.torch_device)
         return torch.compile(model) if self.compiled else model
 
     @cached_property
