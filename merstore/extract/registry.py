@@ -50,7 +50,7 @@ English), or of the last four layers (``4``), at the end of an encoder's name.""
 _RECIPES = {  # modality -> what makes its recipes
     "frame": "merstore.extract.frame_features:FrameFeatures.create",
     "face": "merstore.extract.face_features:FaceFeatures.create",
-    "audio": "merstore.extract.audio_features:create",
+    "audio": "merstore.extract.audio_features:AudioFeatures.create",
     "au": "merstore.extract.au_features:AuFeatures.create",
     "text": "merstore.extract.text_features:TextFeatures.create",
 }

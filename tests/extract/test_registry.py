@@ -1,18 +1,25 @@
 """The encoders that are known by name: what is declared of them, and the recipes they lead to."""
 
+import json
 import pickle
 import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from merstore.errors import EncoderError, InvalidKey
+from merstore.extract.au_features import AuFeatures
+from merstore.extract.audio_encoders import WaveEncoder, WhisperEncoder
+from merstore.extract.audio_features import AudioFeatures
 from merstore.extract.face_features import FaceFeatures
 from merstore.extract.frame_features import FrameFeatures
 from merstore.extract.registry import PROFILES, SAMPLINGS, VARIANTS, encoders, find, recipe
+from merstore.extract.text_features import TextFeatures
+from merstore.extract.vision import FAMILIES
 from merstore.store import legacy
 
 ALL = encoders()
@@ -170,12 +177,19 @@ def test_what_runs_has_its_weights_on_the_hub_or_needs_none() -> None:
 def test_every_other_family_is_a_model_of_transformers() -> None:
     pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
+
+    exported = set(dir(transformers))  # without importing them all, which takes 10 seconds
     families = {e.family for e in ALL if e.family is not None and not e.handcrafted}
     assert len(families) > 20
-    for family in families:
-        config = transformers.CONFIG_MAPPING[family]
-        assert config.model_type == family
-        assert issubclass(transformers.MODEL_MAPPING[config], transformers.PreTrainedModel)
+    assert {MODEL_MAPPING_NAMES[family] for family in families} <= exported
+
+
+def test_the_recipes_know_every_family() -> None:
+    known = set(FAMILIES) | set(WaveEncoder.families) | set(WhisperEncoder.families)
+    assert {
+        e.family for e in ALL if e.modality != "text" and e.family and not e.handcrafted
+    } <= known
 
 
 def test_encoders_of_a_modality() -> None:
@@ -276,38 +290,100 @@ def test_an_undeclared_encoder_asks_for_its_weights(tmp_path: Path) -> None:
 # --- recipes and weights --------------------------------------------------------------------------
 
 
+TINY = {
+    "hidden_size": 32,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+}
+
+
+@pytest.fixture(scope="session")
+def hubert_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small random HuBERT."""
+    from transformers import HubertConfig, HubertModel
+
+    folder = tmp_path_factory.mktemp("hubert")
+    conv = {"conv_dim": (16,) * 7, "num_conv_pos_embeddings": 16}
+    HubertModel(HubertConfig(**TINY, **conv)).save_pretrained(folder)
+    steps = {"feature_extractor_type": "Wav2Vec2FeatureExtractor", "do_normalize": True}
+    (folder / "preprocessor_config.json").write_text(json.dumps(steps | {"sampling_rate": 16_000}))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bert_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small random BERT."""
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("bert")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"今天很高兴"]
+    BertModel(BertConfig(**TINY, vocab_size=len(words))).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def clip_with_tokenizer(tmp_path_factory: pytest.TempPathFactory, clip_model: Path) -> Path:
+    """The small random CLIP with a vocabulary of two words."""
+    folder = tmp_path_factory.mktemp("clip") / "model"
+    shutil.copytree(clip_model, folder)
+    words = ["a</w>", "b</w>", *(f"<{n}>" for n in range(60))]
+    words += ["<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({word: n for n, word in enumerate(words)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    return folder
+
+
 @pytest.fixture
-def models(tmp_path: Path, clip_model: Path, dinov2_model: Path) -> Path:
-    """A folder of models: one by its encoder's name, one by the last part of its hub id."""
+def models(
+    tmp_path: Path,
+    clip_model: Path,
+    dinov2_model: Path,
+    hubert_model: Path,
+    bert_model: Path,
+    clip_with_tokenizer: Path,
+) -> Path:
+    """A folder of models: some by their encoder's name, some by the last part of their hub id."""
     folder = tmp_path / "models"
     folder.mkdir()
     (folder / "CLIP_VIT_LARGE").symlink_to(clip_model)
     (folder / "dinov2-large").symlink_to(dinov2_model)
+    (folder / "chinese-hubert-large").symlink_to(hubert_model)
+    (folder / "bert-base-chinese").symlink_to(bert_model)
+    (folder / "CLIP_VITB32").symlink_to(clip_with_tokenizer)
     (folder / "mine").symlink_to(dinov2_model)
     return folder
 
 
-@pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize(
-    ("tail", "kind", "family"),
+    ("tail", "profiles", "kind", "family"),
     [
-        ("frame@CLIP_VIT_LARGE/uniform_8frms", FrameFeatures, "clip"),
-        ("frame@CLIP_VIT_LARGE/headtail_6frms", FrameFeatures, "clip"),
-        ("frame@dinov2-large/FRA", FrameFeatures, "dinov2"),
-        ("face@CLIP_VIT_LARGE/8frms", FaceFeatures, "clip"),
-        ("face@dinov2-large/UTT", FaceFeatures, "dinov2"),
-        ("face@DINO2_LARGE/8frms", FaceFeatures, "dinov2"),
-        ("frame@mine/segments_4frms", FrameFeatures, "dinov2"),
+        ("frame@CLIP_VIT_LARGE/uniform_8frms", PROFILES, FrameFeatures, "clip"),
+        ("frame@CLIP_VIT_LARGE/headtail_6frms", PROFILES, FrameFeatures, "clip"),
+        ("frame@dinov2-large/FRA", PROFILES, FrameFeatures, "dinov2"),
+        ("frame@mine/segments_4frms", PROFILES, FrameFeatures, "dinov2"),
+        ("face@CLIP_VIT_LARGE/8frms", PROFILES, FaceFeatures, "clip"),
+        ("face@dinov2-large/UTT", PROFILES, FaceFeatures, "dinov2"),
+        ("face@DINO2_LARGE/8frms", PROFILES, FaceFeatures, "dinov2"),
+        ("audio@HUBERT_LARGE/8clips", ["affectgpt"], AudioFeatures, "hubert"),
+        ("audio@chinese-hubert-large/UTT", ["mertools", "clean"], AudioFeatures, "hubert"),
+        ("audio@chinese-hubert-large-noisesnr5/FRA", ["mertools"], AudioFeatures, "hubert"),
+        ("text@bert-base-chinese/UTT", ["mertools", "clean"], TextFeatures, "bert"),
+        ("text@bert-base-chinese-4/FRA", ["mertools", "clean"], TextFeatures, "bert"),
+        ("au@CLIP_VITB32/8frms", ["affectgpt", "clean"], AuFeatures, "clip"),
+        ("au@CLIP_VITB32_512d/8frms", ["affectgpt"], AuFeatures, "clip"),
     ],
 )
 def test_a_view_leads_to_its_recipe(
-    models: Path, tail: str, kind: type, family: str, profile: str
+    models: Path, tail: str, profiles: Sequence[str], kind: type, family: str
 ) -> None:
-    made = recipe(tail, profile=profile, models=models, device="cpu")
-    assert type(made) is kind
-    assert f"{made.modality}@{made.encoder_name}/{made.sampling}" == tail
-    encoder = made.spec["encoder"]
-    assert (encoder["architecture"], encoder["profile"]["name"]) == (family, profile)
+    for profile in profiles:
+        made = recipe(tail, profile=profile, models=models, device="cpu")
+        assert isinstance(made, kind)
+        assert f"{made.modality}@{made.encoder_name}/{made.sampling}" == tail
+        assert family in json.dumps(made.spec)
+        assert profile in json.dumps(made.spec)
 
 
 def test_the_encoders_name_goes_before_its_hub_id(models: Path, clip_model: Path) -> None:
@@ -357,10 +433,16 @@ def test_nothing_else_given_it_is_the_hub_id(
 
 
 def test_a_recipe_is_made_without_the_model_libraries(models: Path) -> None:
+    tails = [
+        "frame@CLIP_VIT_LARGE/uniform_8frms",
+        "face@CLIP_VIT_LARGE/UTT",
+        "audio@HUBERT_LARGE/UTT",
+        "text@bert-base-chinese/UTT",
+        "au@CLIP_VITB32/8frms",
+    ]
     code = (
         "import sys; from merstore.extract.registry import recipe; "
-        f"recipe('frame@CLIP_VIT_LARGE/uniform_8frms', models={str(models)!r}).spec; "
-        "print(*sys.modules)"
+        f"[recipe(tail, models={str(models)!r}).spec for tail in {tails}]; print(*sys.modules)"
     )
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert not set(out.stdout.split()) & {"torch", "transformers"}
