@@ -157,6 +157,20 @@ def test_texts_of_one_length_go_together_on_a_gpu_and_come_back_in_order(
     assert passes == [3, 2]
 
 
+def test_in_float16_the_positions_of_a_language_model_stay_float32(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (wanted,) = features(models("llama"), "FRA").encode([SENTENCES[0]])
+    monkeypatch.setattr(TextEncoder, "on_cpu", False)  # as on a GPU, though this is none
+    recipe = features(models("llama"), "FRA")
+    (entry,) = recipe.encode([SENTENCES[0]])
+    model = recipe.encoder.model
+    assert {str(weight.dtype) for weight in model.parameters()} == {"torch.float16"}
+    assert str(model.rotary_emb.inv_freq.dtype) == "torch.float32"
+    assert entry.dtype == np.float16
+    assert np.abs(entry - wanted).max() < 0.02 * np.abs(wanted).max()
+
+
 def test_clean_truncates_and_mertools_refuses_what_is_longer_than_the_model(models: Models) -> None:
     long = "好" * 100
     assert features(models("bert")).encoder.positions == 64
