@@ -124,6 +124,14 @@ def prewarm_(
 
     Exits with 1 where samples failed in this run.
     """
+    settings = {
+        "views": list(views),
+        "profile": profile,
+        "device": device,
+        "jobs": jobs,
+        "seconds": seconds,
+        "retry": list(retry),
+    }
     mine = Shard.parse(shard) if shard else Shard.here()
     found = device if device != "all" and "," not in device else "auto"
     recipes = _recipes(views, profile, models, weights, found)
@@ -159,6 +167,7 @@ def prewarm_(
                         start=Shard.parse(part).index / Shard.parse(part).count if part else 0.0,
                         tell=_told(bar),
                         log=stack.enter_context(logs.Log(log)) if log else None,
+                        about={"settings": settings, "shard": str(mine) if mine else None},
                     )
                 else:
                     assert log is not None

@@ -10,7 +10,6 @@ run) and ``event``. The events, and what else they have:
               ``encode`` and ``decode``: the shares of the time since the last one, 0 to 1 or null, in
               which the encoder was at work and in which it waited for samples to be read
 ``failure``   ``view``, ``sample``, ``kind``, ``message``
-``commit``    ``entries``, ``bytes``
 ``done``      ``computed``, ``failed``, ``bytes``
 """
 
@@ -28,7 +27,7 @@ from typing import Any
 
 from merstore.errors import MerstoreError
 
-EVENTS = ("plan", "progress", "failure", "commit", "done")
+EVENTS = ("plan", "progress", "failure", "done")
 
 
 class Log:

@@ -1,7 +1,9 @@
 """The offline door: views are filled for a whole dataset before anything reads them."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+from merstore import machine
 from merstore.errors import MerstoreError
 from merstore.extract.processes import Readers
 from merstore.extract.recipe import Recipe
@@ -28,6 +30,7 @@ def prewarm(
     start: float = 0.0,
     tell: Tell | None = None,
     log: Log | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> list[FillReport]:
     """Compute what the views of `recipes` lack of `names` (all samples by default); a report for each
     view. A sample is read once for all views that lack it.
@@ -37,7 +40,8 @@ def prewarm(
 
     base: a store of which `store` is a shard; what is in there is not computed again. start: where
     in the names to begin, from 0 to 1; the rest follows. Processes that begin at different places
-    keep out of each other's way. log: gets the plan, every failure, progress once a second, the end.
+    keep out of each other's way. log: gets the plan, with what `about`
+    says of the run, every failure, progress once a second, and the end.
 
     Raises SpecMismatch where a view exists and was computed otherwise, MerstoreError for no samples
     and for two recipes of one view.
@@ -55,7 +59,8 @@ def prewarm(
     reports = [job.report for job in work]
     recorder = Recorder(log, tell) if log else None
     if log:
-        log.write("plan", views={job.view.path: _planned(job) for job in work})
+        views = {job.view.path: _planned(job) for job in work}
+        log.write("plan", views=views, machine=machine.describe(store.path), **(about or {}))
     with Readers(default_jobs() if jobs is None else jobs, seconds) as readers:
         Run(work, materials, readers, Owner(), retry, recorder or tell).go()
     if recorder:
