@@ -181,17 +181,20 @@ def read_qualities(store: "Store", dataset: str) -> Qualities:
             batch: Any = selection.gather(rows)
             data, offsets = batch.values.tobytes(), batch.offsets.tolist()
             for place, name in enumerate(selection.names.decoded(rows)):
-                entry = data[offsets[place] : offsets[place + 1]]
-                records.setdefault(name, {})[medium] = _unpack(f"{path}/{name}", entry)
+                found = _unpack(data[offsets[place] : offsets[place + 1]])
+                if found is None:
+                    raise CorruptEntry(
+                        f"{path}/{name} is no record of quality: drop the view, and prewarm writes "
+                        "it again"
+                    )
+                records.setdefault(name, {})[medium] = found
     return Qualities(dataset, records)
 
 
-def _unpack(key: str, entry: bytes) -> Quality:
+def _unpack(entry: bytes) -> Quality | None:
     try:
-        told = json.loads(entry)
+        told = json.loads(entry.decode())
         flags, facts = tuple(map(str, told["flags"])), told["facts"]
-        if isinstance(facts, dict):
-            return Quality(flags, facts)
     except (ValueError, KeyError, TypeError):
-        pass
-    raise CorruptEntry(f"{key} is no record of quality: drop the view, and prewarm writes it again")
+        return None
+    return Quality(flags, facts) if isinstance(facts, dict) else None
