@@ -80,6 +80,33 @@ def test_hidden_states_are_those_of_plain_numpy(models: Models, family: str) -> 
         assert close(last, states[-1][kept])
 
 
+HEADS = {
+    "bert": "BertForMaskedLM", "electra": "ElectraForPreTraining", "albert": "AlbertForMaskedLM",
+    "roberta": "RobertaForMaskedLM", "deberta-v2": "DebertaV2ForMaskedLM", "gpt2": "GPT2LMHeadModel",
+    "opt": "OPTForCausalLM", "bloom": "BloomForCausalLM", "falcon": "FalconForCausalLM",
+    "llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "xlnet": "XLNetLMHeadModel",
+    "t5": "T5ForConditionalGeneration",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", HEADS)
+def test_published_weights_are_those_of_a_whole_model_with_its_head(
+    models: Models, tmp_path: Path, family: str
+) -> None:
+    import transformers
+
+    folder = shutil.copytree(models(family), tmp_path / family)
+    kind = getattr(transformers, HEADS[family])
+    whole = kind(transformers.AutoConfig.from_pretrained(folder))
+    bare = transformers.T5EncoderModel if family == "t5" else transformers.AutoModel
+    base = whole if family == "t5" else whole.base_model
+    base.load_state_dict(bare.from_pretrained(folder).state_dict(), strict=False)
+    (folder / "model.safetensors").unlink()
+    whole.save_pretrained(folder)
+    (wanted,) = features(models(family), "FRA").encode([PROBE])
+    assert np.array_equal(features(folder, "FRA").encode([PROBE])[0], wanted)
+
+
 # How many tokens the probe rule finds to be special, at each end.
 ENDS = {
     "bert": (1, 1), "electra": (1, 1), "albert": (1, 1), "gpt2-chinese": (1, 1), "roberta": (1, 1),
