@@ -3,12 +3,15 @@
 One row per described frame, in the frames' order, of length 1. Profiles:
 
 ``affectgpt``
-    What the file has for each frame is encoded, be it with the conversation that led to it.
+    What the file has for each frame is encoded, be it with the conversation that led to it, after
+    OpenAI's package has cleaned it.
 ``clean``
-    The description alone.
+    The description alone, as it is.
 """
 
+import html
 import re
+import unicodedata
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +24,22 @@ if TYPE_CHECKING:
     from merstore.extract.reading import Reading
 
 _VERSIONS = {"affectgpt": 1, "clean": 1}  # of what a profile does
-_TEXTS = {"affectgpt": "as in the file", "clean": "the description alone"}
+_OPTIONS = {
+    "affectgpt": {"text": "as in the file", "cleaning": "OpenAI's, but for wrong encodings"},
+    "clean": {"text": "the description alone", "cleaning": None},
+}
+
+_ESCAPES = re.compile(r"\x1b\[[\d;]*[A-Za-z]")  # a terminal's
+_C1 = re.compile("[\x80\x82-\x8c\x8e\x91-\x9c\x9e\x9f]")  # were meant as Windows-1252
+_LINE_ENDS = re.compile(r"\r\n|[\r\x85\u2028\u2029]")
+_CONTROLS = re.compile(r"[\0-\x08\x0b\x0e-\x1f\x7f\u206a-\u206f\ufeff\ufff9-\ufffc]")
+# Digraphs, ligatures, and letters of the width of Chinese ones (or half of that).
+_COMPATIBLE = re.compile(
+    "[\u0132\u0133\u0149\u01c4-\u01cc\u01f1-\u01f3\ufb00-\ufb04\ufb06\u3000\uff01-\uffef]"
+)
+_STRAIGHT = str.maketrans(
+    "\u02bc\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f", "'" * 5 + '"' * 4
+)
 _SAMPLING = re.compile(r"[1-9]\d{0,3}frms")
 
 
@@ -83,7 +101,7 @@ class AuFeatures:
             "encoder": {"name": self.encoder_name, **self.encoder.spec()},
             "profile": {"name": self.profile, "version": _VERSIONS[self.profile]},
             "sampling": "described frames, in order",
-            "options": {"text": _TEXTS[self.profile], "normalise": "rows to length 1"},
+            "options": {**_OPTIONS[self.profile], "normalise": "rows to length 1"},
             "dtype": self.dtype,
             "shape": list(self.shape),
         }
@@ -95,7 +113,9 @@ class AuFeatures:
     def prepare(self, reading: "Reading") -> list[str]:
         """The descriptions, in order; at least one. Raises DecodeError."""
         described = reading.analysis().descriptions()
-        return [each.raw if self.profile == "affectgpt" else each.text for each in described]
+        if self.profile == "affectgpt":
+            return [cleaned(each.raw) for each in described]
+        return [each.text for each in described]
 
     def size(self, prepared: list[str]) -> int:
         """Descriptions."""
@@ -104,3 +124,21 @@ class AuFeatures:
     def encode(self, batch: Sequence[list[str]]) -> list[Array]:
         """The entries, [N, D] of `dtype`. Raises EncoderError."""
         return [rows.astype(self.dtype, copy=False) for rows in self.encoder.encode(batch)]
+
+
+def cleaned(text: str) -> str:
+    """What OpenAI's CLIP package encodes of a text, but that it does not guess at text that was once
+    decoded by a wrong encoding: HTML entities resolved, quotes straight, ligatures and wide letters
+    plain, no control characters (by ftfy's rules, https://ftfy.readthedocs.io).
+
+    Lower case and single blanks are the tokenizer's business.
+    """
+    mark = text.find("<")  # from its line on, ftfy takes entities for a document's own
+    plain = text.rfind("\n", 0, mark) + 1 if mark >= 0 else len(text)
+    text = html.unescape(text[:plain]) + text[plain:]
+    text = _C1.sub(lambda c1: c1[0].encode("latin-1").decode("cp1252"), _ESCAPES.sub("", text))
+    text = text.replace("\ufb05", "\u017ft")
+    text = _COMPATIBLE.sub(lambda letter: unicodedata.normalize("NFKC", letter[0]), text)
+    text = _LINE_ENDS.sub("\n", text.translate(_STRAIGHT))
+    text = unicodedata.normalize("NFC", _CONTROLS.sub("", text))
+    return html.unescape(html.unescape(text)).strip()

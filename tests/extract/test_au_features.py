@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from merstore.errors import DecodeError, EncoderError, InvalidKey
-from merstore.extract.au_features import AuFeatures
+from merstore.extract.au_features import AuFeatures, cleaned
 from merstore.extract.material import Material
 from merstore.extract.reading import Reading, Refusal, read
 
@@ -89,6 +89,30 @@ def test_without_a_summary_affectgpt_encodes_the_conversation_and_clean_its_answ
     assert prepared(features(clip, "clean"), path) == ["She smiles."]
 
 
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("  Smiles.\n", "Smiles."),
+        ("The subject’s brow — “raised”…", 'The subject\'s brow — "raised"…'),
+        ("a &amp;amp; b &lt;3 &rsquo;", "a & b <3 '"),
+        ("&rsquo;\n<b> &rsquo; &amp;", "'\n<b> ’ &"),
+        ("ﬁne ﬂow Ĳ ŉ", "fine flow IJ 'n"),
+        ("ＡＵ１２！\u3000ok", "AU12! ok"),
+        ("one\r\ntwo\rthree\u2028four", "one\ntwo\nthree\nfour"),
+        ("it\x92s\x85 \x1b[31mred\x1b[0m", "it's… red"),
+        ("\ufeffa\x00b\x7fc\u206ad", "abcd"),
+        ("e\u0301", "é"),
+    ],
+)
+def test_affectgpt_encodes_what_openais_package_makes_of_a_text(
+    tmp_path: Path, clip: Path, text: str, clean: str
+) -> None:
+    assert cleaned(text) == clean
+    path = analysis(tmp_path / "a.json", summary_description={"1": text})
+    assert prepared(features(clip), path) == [clean]
+    assert prepared(features(clip, "clean"), path) == [text.strip()]
+
+
 def test_what_there_is_no_description_in_is_a_failure_of_its_kind(
     tmp_path: Path, clip: Path
 ) -> None:
@@ -140,7 +164,11 @@ def test_what_makes_the_view(clip: Path) -> None:
 def test_a_spec_names_every_choice_and_no_path(clip: Path) -> None:
     spec = features(clip).spec
     assert str(clip) not in json.dumps(spec)
-    assert spec["options"] == {"text": "as in the file", "normalise": "rows to length 1"}
+    assert spec["options"] == {
+        "text": "as in the file",
+        "cleaning": "OpenAI's, but for wrong encodings",
+        "normalise": "rows to length 1",
+    }
     assert spec["encoder"]["context"] == 77
     assert spec["encoder"]["config"]["hidden_act"] == "quick_gelu"
     specs = [
@@ -153,7 +181,7 @@ def test_a_spec_names_every_choice_and_no_path(clip: Path) -> None:
 
 def test_neither_a_recipe_nor_its_spec_loads_a_library(clip: Path) -> None:
     code = (
-        "import sys; from merstore.extract.au_features import AuFeatures; "
+        "import sys; from merstore.extract.au_features import AuFeatures, cleaned; "
         f"AuFeatures.create('x', '8frms', profile='clean', weights={str(clip)!r}).spec; "
         "print(*{'torch', 'transformers', 'tokenizers'} & set(sys.modules))"
     )
