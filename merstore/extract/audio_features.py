@@ -291,7 +291,7 @@ class _MERTools(_Whole):
         self.wave_encoder = encoder
 
     def _sound(self) -> dict[str, Any]:
-        return _MERTOOLS_SOUND
+        return MERTOOLS_SOUND
 
     def _options(self) -> dict[str, Any]:
         return {
@@ -302,7 +302,7 @@ class _MERTools(_Whole):
 
     def prepare(self, reading: "Reading") -> Array:
         """float32 [T], normalised."""
-        wave = _mertools_sound(reading)
+        wave = mertools_sound(reading)
         if len(wave) < self.wave_encoder.field:
             raise self._too_short(reading, len(wave), self.wave_encoder.field)
         return self.wave_encoder.normalised(wave)
@@ -350,7 +350,7 @@ class _MERToolsWhisper(_Whole):
         return (self.encoder.dim,) if self.sampling == "UTT" else (2, self.encoder.dim)
 
     def _sound(self) -> dict[str, Any]:
-        return _MERTOOLS_SOUND
+        return MERTOOLS_SOUND
 
     def _options(self) -> dict[str, Any]:
         return {
@@ -361,7 +361,7 @@ class _MERToolsWhisper(_Whole):
 
     def prepare(self, reading: "Reading") -> Array:
         """float32 [T], the first 30 seconds."""
-        return _mertools_sound(reading)[: self.whisper.window].copy()
+        return mertools_sound(reading)[: self.whisper.window].copy()
 
     def encode(self, batch: Sequence[Array]) -> list[Array]:
         units = [self.whisper.features(wave) for wave in batch]
@@ -397,7 +397,7 @@ class _Clean(_Whole):
         self.wave_encoder = encoder
 
     def _sound(self) -> dict[str, Any]:
-        return _CLEAN_SOUND
+        return CLEAN_SOUND
 
     def _options(self) -> dict[str, Any]:
         return {
@@ -461,7 +461,7 @@ class _CleanWhisper(_Whole):
         self.whisper = encoder
 
     def _sound(self) -> dict[str, Any]:
-        return _CLEAN_SOUND
+        return CLEAN_SOUND
 
     def _options(self) -> dict[str, Any]:
         return {
@@ -483,18 +483,18 @@ class _CleanWhisper(_Whole):
         return _joined(self, len(batch), windows, units)
 
 
-_MERTOOLS_SOUND = {
+MERTOOLS_SOUND = {
     "mono WAV at 16 kHz": "as it is",
     "anything else": "ffmpeg -ar 16000 -ac 1, 16 bits",
 }
-_CLEAN_SOUND = {
+CLEAN_SOUND = {
     "source": "native",
     "channels": "mean",
     "resample": "torchaudio, defaults",
 }
 
 
-def _mertools_sound(reading: "Reading") -> Array:
+def mertools_sound(reading: "Reading") -> Array:
     """float32 [T] at 16 kHz."""
     ready = _is_mono_16k(reading.material.file("audio"))
     samples = reading.sound("native" if ready else "ffmpeg_s16_16k_mono").samples
