@@ -1,6 +1,7 @@
 """Transcripts: one text per sample. What is no text is said to be none, never replaced."""
 
 import hashlib
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,7 @@ def read_transcripts(root: Path, table: TranscriptTable, samples: Iterable[str])
     return _texts(read, file, column, samples, table.name, table.language)
 
 
-def texts_from(file: Path, column: str | None = None) -> Transcripts:
+def texts_from(file: str | os.PathLike[str], column: str | None = None) -> Transcripts:
     """The texts of all samples in one csv or tsv file, which has a column ``name``.
 
     `column` is by default the only one of ``sentence``, ``text``, ``chinese`` and ``english`` that
@@ -67,7 +68,8 @@ def texts_from(file: Path, column: str | None = None) -> Transcripts:
 
     Raises MerstoreError where the file cannot be read, or which column is meant cannot be told.
     """
-    read = sheet.read_sheet(file)
+    path = Path(file)
+    read = sheet.read_sheet(path)
     if column is None:
         there = [known for known in _COLUMNS if known in read.columns]
         if len(there) != 1:
@@ -76,7 +78,7 @@ def texts_from(file: Path, column: str | None = None) -> Transcripts:
         column = there[0]
     samples = [sample for sample, _ in read.rows]
     samples += [problem.sample for problem in read.problems if problem.sample]
-    return _texts(read, file.name, column, samples, column, _COLUMNS.get(column))
+    return _texts(read, path.name, column, samples, column, _COLUMNS.get(column))
 
 
 def _texts(

@@ -213,12 +213,12 @@ class TextEncoder(Tokenizing):
 
     def states(self, texts: Sequence[str], layers: Layers) -> list[Array]:
         """What is made of the last layers' states of each text: [tokens, dim], without those of
-        special tokens, in the dtype of the computation.
+        special tokens, in the dtype of the computation; of no row where there are no others.
 
         Nothing is padded. On a CPU every text goes through the model alone, because there the size
         of a pass changes the last bits; on a GPU all texts of one length do together.
 
-        Raises EncoderError, also for a text that is too long, or has no token.
+        Raises EncoderError, also for a text that is too long.
         """
         results: list[Array] = [np.empty(0)] * len(texts)
         with self._lock:
@@ -262,8 +262,6 @@ class TextEncoder(Tokenizing):
             kept = list(range(count))[self._ends]
         else:
             kept = [place for place in range(count) if not special[place]]
-        if not kept:
-            raise EncoderError(f"{self.name} has no token for the text {text[:20]!r}")
         return ids, kept
 
     @cached_property

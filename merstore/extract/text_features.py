@@ -67,8 +67,8 @@ class TextFeatures:
     - ``layers``: what is made of the hidden states, one of `LAYERS`;
     - ``cut``, ``truncate``, ``tokenizer``: see `TextEncoder`;
     - ``half``: run in float16 on a GPU, and store float16;
-    - ``missing``: where the transcript is empty, ``"record"`` a failure, or ``"zeros"``: MERTools'
-      vector of zeros, one row of them at ``FRA``;
+    - ``missing``: where the transcript is empty, or all of it special tokens, ``"record"`` a
+      failure, or ``"zeros"``: MERTools' vector of zeros, one row of them at ``FRA``;
     - ``failed``: where it is a failed recognition (`transcript.is_failed`), ``"record"`` a failure,
       or ``"encode"`` what stands there.
 
@@ -189,10 +189,15 @@ class TextFeatures:
 
     def encode(self, batch: Sequence[str]) -> list[Array]:
         """The entries, of `shape` and `dtype`. Raises EncoderError."""
-        found = iter(self.encoder.states([text for text in batch if text], self.layers))
-        return [self._entry(next(found)) if text else self._zeros() for text in batch]
+        texts = [text for text in batch if text]
+        found = iter(self.encoder.states(texts, self.layers))
+        return [self._entry(text, next(found)) if text else self._zeros() for text in batch]
 
-    def _entry(self, states: Array) -> Array:
+    def _entry(self, text: str, states: Array) -> Array:
+        if not len(states) and self.missing == "zeros":
+            return self._zeros()
+        if not len(states):
+            raise EncoderError(f"{self.encoder.name} has no token for the text {text[:20]!r}")
         made = states.mean(axis=0) if self.sampling == "UTT" else states
         return made.astype(self.dtype, copy=False)
 

@@ -258,9 +258,13 @@ def test_a_failed_transcript_is_a_failure_in_clean_and_encoded_in_mertools(model
         prepared(features(models("bert"), failed="record"), "<|zh-CN|>")
 
 
-def test_a_text_without_a_token_is_an_error_that_quotes_it(models: Models) -> None:
-    with pytest.raises(EncoderError, match=r"no token for the text '\\x07'"):
-        features(models("bert"), profile="clean").encode(["\x07"])
+def test_a_text_without_a_token_is_an_error_that_quotes_it_or_zeros(models: Models) -> None:
+    for profile in ("clean", "mertools"):
+        with pytest.raises(EncoderError, match=r"no token for the text '\\x07'"):
+            features(models("bert"), profile=profile).encode(["好", "\x07"])
+    some, none = features(models("bert"), "FRA", missing="zeros").encode(["好", "\x07"])
+    assert some.any()
+    assert (none.shape, none.any()) == ((1, 32), np.False_)
 
 
 def test_a_sample_is_read_with_its_quality(models: Models) -> None:
