@@ -24,6 +24,7 @@ COMMANDS = {
     "export": "exporting",
     "prewarm": "prewarm",
     "merge": "merge",
+    "affectgpt": "affectgpt",
     "tune": "tune",
     "verify": "verify",
     "compact": "compact",

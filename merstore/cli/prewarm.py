@@ -24,6 +24,7 @@ from merstore.fill.shards import Shard
 from merstore.store import legacy
 
 if TYPE_CHECKING:
+    from merstore.corpora import Corpus
     from merstore.extract.material import Material
     from merstore.extract.recipe import Recipe
     from merstore.store.store import Store
@@ -55,6 +56,7 @@ _folder = click.Path(path_type=Path)
 @click.option(
     "--corpus", is_flag=True, help="MEDIA is the root of the corpus that --dataset names."
 )
+@click.option("--split", "splits", multiple=True, help="Only this split of the corpus.")
 @click.option("--list", "listed", type=_folder, help="Only the samples listed in this file.")
 @click.option("--sounds", type=_folder, help="Sound files; without, the clips' own sound.")
 @click.option("--faces", type=_folder, help="OpenFace tracks: NAME.npy or NAME/NAME.npy.")
@@ -286,6 +288,7 @@ def _materials(
     media: Path,
     dataset: str,
     corpus: bool,
+    splits: tuple[str, ...],
     listed: Path | None,
     sounds: Path | None,
     faces: Path | None,
@@ -301,8 +304,15 @@ def _materials(
     if corpus:
         if given := [path for path in (sounds, faces, texts) if path]:
             raise click.UsageError(f"--corpus knows where the media are: leave out {given[0]}")
-        found = materials.CorpusMaterials(open_corpus(dataset, media), analyses=analyses)
-        return found, list(Clips.from_list(listed, root=media) if listed else found)
+        opened = open_corpus(dataset, media)
+        whole = materials.CorpusMaterials(opened, analyses=analyses)
+        names = list(Clips.from_list(listed, root=media) if listed else whole)
+        if splits:
+            wanted = {name for split in splits for name in _split(opened, split)}
+            names = [name for name in names if name in wanted]
+        return whole, names
+    if splits:
+        raise click.UsageError("--split is of a corpus: it needs --corpus")
     if listed is not None:
         clips = Clips.from_list(listed, root=media)
     else:
@@ -316,6 +326,15 @@ def _materials(
         texts=transcripts.texts_from(file, column or None) if texts else None,
     )
     return found, list(clips)
+
+
+def _split(corpus: "Corpus", split: str) -> list[str]:
+    splits = corpus.splits()
+    if split not in splits:
+        raise click.BadParameter(
+            f"{corpus.key} has no split {split!r}; it has {', '.join(splits)}", param_hint="--split"
+        )
+    return splits[split]
 
 
 def _store_labels(store: "Store", dataset: str, root: Path) -> None:
