@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from filling import SAMPLES, Bytes, Ragged, content, write_clips
+from filling import SAMPLES, Bytes, Large, Ragged, content, write_clips
+from store.files_disks import small_disk
 
 import merstore
 from merstore.errors import MerstoreError, SpecMismatch
@@ -150,6 +151,39 @@ def test_a_plan_computes_nothing_and_knows_what_a_run_took(
     retried = make_plan([store], "demo", names, recipes, retry=["decode_error"])
     assert [(view.failed, view.missing) for view in retried.views] == [(0, 31)] * 3
     assert make_plan([store], "demo", names[1:10], recipes).seconds == 0.0
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_run(
+    clips: Clips, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("merstore.fill.engine.COMMIT_SECONDS", 0.0)
+    recipe = Large(tmp_path / "log")
+    with small_disk(tmp_path / "disk", 16 << 20) as disk:
+        with merstore.open(disk / "s.mer", "a") as store:
+            with pytest.raises(merstore.StoreFull, match=r"no space left.*Free some"):
+                prewarm(store, "demo", clips, [recipe], jobs=0)
+            view = store["demo/frame@bytes/all"]
+            there = list(view)
+            assert 0 < len(there) < SAMPLES
+            assert store.verify() == []
+            for name in there:
+                np.testing.assert_array_equal(
+                    view[name], np.full(1 << 17, clips[name].read_bytes()[0])
+                )
+        fill_up(disk).unlink()
+        with merstore.open(disk / "s.mer", "a") as store:  # it goes on from there
+            (report,) = prewarm(store, "demo", clips, [recipe], names=there, jobs=0)
+            assert report.present == len(there)
+
+
+def test_a_clock_that_is_set_back_holds_nothing_up(
+    store: merstore.Store, clips: Clips, recipes: list[Bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = iter(range(10**9, 0, -3600))
+    monkeypatch.setattr("time.time", lambda: float(next(steps)))
+    (report,) = prewarm(store, "demo", clips, recipes[:1], jobs=0)
+    assert report.computed == SAMPLES
+    assert report.seconds >= 0
 
 
 _RUN = """
