@@ -296,6 +296,10 @@ class WhisperEncoder(AudioEncoder):
             spec["shape"] |= {key: self.folder.config.get(key) for key in self._decoder_shape}
         return spec
 
+    @property
+    def _loaded_part(self) -> str:
+        return self.part
+
     def _load(self) -> Any:
         if self.part == "decoder":
             return pretrained(self._class(), self.folder)

@@ -6,6 +6,7 @@ They are computed where the sound is read, in the reading processes, and need no
 import importlib.metadata
 import importlib.util
 import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cache, cached_property
@@ -201,7 +202,9 @@ class OpenSmile(Handcrafted):
             wave = mono.resampled(self.rate).samples[0]
         # To 16 bits, where full scale itself has no place.
         wave = np.clip(wave, -1, 32767 / 32768).astype(np.float32)
-        levels = [smile(wave, self.rate)[0].T for smile in self._smiles]
+        with warnings.catch_warnings():  # of too little sound: that is found below
+            warnings.simplefilter("ignore", UserWarning)
+            levels = [smile(wave, self.rate)[0].T for smile in self._smiles]
         length = min(map(len, levels))  # deltas go on for two rows more
         rows = np.concatenate([level[:length] for level in levels], axis=1)
         if not np.isfinite(rows).all():
@@ -211,8 +214,6 @@ class OpenSmile(Handcrafted):
 
     @cached_property
     def _smiles(self) -> list[Any]:
-        import warnings
-
         import opensmile
 
         level = opensmile.FeatureLevel
@@ -408,9 +409,11 @@ def _cosines() -> Array:
 
 def _delta(rows: Array) -> Array:
     """The slope of a line fitted to nine frames about each; at the ends, of the nearest nine."""
-    half = _DELTA_FRAMES // 2
-    offsets = np.arange(-half, half + 1)
-    windows = np.lib.stride_tricks.sliding_window_view(rows, _DELTA_FRAMES, axis=0)
-    slopes: Array = windows @ (offsets / np.square(offsets).sum())
+    half, inner = _DELTA_FRAMES // 2, len(rows) - _DELTA_FRAMES + 1
+    slopes = np.zeros((inner, rows.shape[1]))
+    for offset in range(1, half + 1):
+        after, before = half + offset, half - offset
+        slopes += offset * (rows[after : after + inner] - rows[before : before + inner])
+    slopes /= 2 * sum(offset**2 for offset in range(1, half + 1))
     ends: Array = np.pad(slopes, ((half, half), (0, 0)), mode="edge")
     return ends

@@ -65,12 +65,10 @@ class TestAffectGPT:
     @pytest.mark.parametrize("family", FAMILIES)
     def test_is_the_code_bases_to_the_bit(self, audio_model, write, family) -> None:
         path = write("a.wav", 0.05 + 0.1 * noise(55_357))
-        recipe = create("HUBERT_LARGE", "8clips", profile="affectgpt", weights=audio_model(family))
-        recipe.encoder.device = "cpu"
+        folder = audio_model(family)
+        recipe = create("HUBERT_LARGE", "8clips", profile="affectgpt", weights=folder, device="cpu")
         waveform = torch.from_numpy(soundfile.read(path, dtype="float32", always_2d=True)[0].T)
-        expected = reference_audio.affectgpt(
-            *plain(audio_model(family), family), waveform.contiguous(), 16_000
-        )
+        expected = reference_audio.affectgpt(*plain(folder, family), waveform.contiguous(), 16_000)
         np.testing.assert_array_equal(entry(recipe, path), expected)
 
     @pytest.mark.parametrize(
@@ -149,6 +147,14 @@ class TestMERTools:
         found = {n: len(entry(recipe, write("a.wav", 0.1 * noise(n)))) for n in counts}
         assert found == counts
 
+    def test_more_than_eight_chunks_go_by_eights(self, audio_model, write) -> None:
+        """Which touches the last bits only."""
+        path = write("a.wav", 0.1 * noise(1_500_000))
+        folder = audio_model("hubert-base")
+        expected = reference_audio.mertools(*plain(folder, "hubert-base"), path)
+        found = entry(create("h", "FRA", profile="mertools", weights=folder, device="cpu"), path)
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+
     def test_padding_enters_the_mean(self, audio_model, write) -> None:
         path = write("a.wav", 0.1 * noise(160_160))
         folder = audio_model("hubert-large")
@@ -174,8 +180,11 @@ class TestMERTools:
         path = write("a.wav", 0.1 * noise(2 * rate, channels), rate)
         recipe = create("h", "UTT", profile="mertools", weights=audio_model("hubert-base"))
         converted = read_sound(path, "ffmpeg_s16_16k_mono").samples[0]
-        wave = prepared(recipe, path)
+        reading = Reading(Material("sample", audio=path))
+        wave = recipe.prepare(reading)
         np.testing.assert_array_equal(wave, recipe.encoder.normalised(converted))
+        flags = reading.quality["audio"].flags
+        assert ("low_rate" in flags, "several_channels" in flags) == (rate < 16_000, channels > 1)
 
     def test_a_wav_at_16_khz_is_taken_as_it_is(self, audio_model, write) -> None:
         """Not rounded to 16 bits on the way."""
@@ -237,7 +246,9 @@ class TestClean:
                 for part, rows in windows
             ]
         np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-5)
-        utterance = entry(create("h", "UTT", weights=audio_model("hubert-large")), path)
+        utterance = entry(
+            create("h", "UTT", weights=audio_model("hubert-large"), device="cpu"), path
+        )
         np.testing.assert_allclose(utterance, found.mean(axis=0, dtype=np.float64), atol=1e-4)
 
     def test_resampling_and_channels(self, audio_model, write) -> None:
@@ -361,6 +372,46 @@ def test_what_does_not_go_together(audio_model, tmp_path) -> None:
     other = make_model(tmp_path / "m", "hubert-base", sampling_rate=24_000)
     with pytest.raises(EncoderError, match="at 16 kHz"):
         create("h", "UTT", profile="mertools", weights=other)
+
+
+def test_memory_that_does_not_suffice(audio_model, write) -> None:
+    """Fewer at a time; where one is too many, an error that names the model."""
+    path = write("a.wav", 0.1 * noise(50_000))
+    folder = audio_model("wav2vec2-base")
+    recipe = create("H", "8clips", profile="affectgpt", weights=folder, device="cpu")
+    expected = entry(recipe, path)
+    forward, most = recipe.encoder._forward, 3
+
+    def short(rows: np.ndarray, *args: Any) -> np.ndarray:
+        if len(rows) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(rows, *args)
+
+    recipe.encoder._forward = short
+    np.testing.assert_allclose(entry(recipe, path), expected, atol=1e-4)
+    most = 0
+    with pytest.raises(EncoderError, match="wav2vec2-base: not enough memory for one at a time"):
+        entry(recipe, path)
+
+
+def test_threads_take_turns(audio_model, write) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    recipe = create("h", "FRA", weights=audio_model("hubert-base"), device="cpu")
+    waves = [prepared(recipe, write(f"{i}.wav", 0.1 * noise(4_000 + i, seed=i))) for i in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda wave: recipe.encode([wave])[0], waves))
+    for one, other in zip(found, recipe.encode(waves), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.shared
+def test_whisper_tiny_gives_a_row_for_each_20_ms_of_speech(shared) -> None:
+    weights = shared / "models/whisper-tiny.en"
+    rows = entry(create("whisper-tiny.en", "FRA", weights=weights), shared / "media/jfk.flac")
+    assert rows.shape == (550, 384)
+    mean = entry(create("whisper-tiny.en", "UTT", weights=weights), shared / "media/jfk.flac")
+    np.testing.assert_allclose(mean, rows.mean(axis=0), atol=1e-5)
 
 
 @pytest.mark.shared
