@@ -67,15 +67,15 @@ def demo(media: Path | None, encoder: str | None, store: Path | None) -> None:
     else:
         folder = Path(encoder)
         told = encoder
-    extractor = FrameFeatures(VisionEncoder(encoder or folder))
+    recipe = FrameFeatures(VisionEncoder(encoder or folder))
     _step("encoder", told)
 
     dataset = _segment(media.stem if media else "demo")
     path = store or WORK / f"{dataset}.mer"
     tally = Tally()
     with merstore.open(path, "a") as opened:
-        view = declare(opened, dataset, extractor)
-        view.filler = Filler(clips, extractor)
+        view = declare(opened, dataset, recipe)
+        view.filler = Filler(clips, recipe)
         _step("view", f"{view.path}  ({console.shape(view.shape)} {view.dtype} an entry)")
 
         offline = [name for number, name in enumerate(clips) if number % 3 != 1]
@@ -101,14 +101,17 @@ def _random_encoder() -> Path:
 
 def _prewarm(view: View, names: list[str], tally: Tally) -> None:
     """Most of the clips offline, as `merstore prewarm` does it."""
-    from merstore.fill import Filler
+    from merstore.fill import Failed, Filler, Progress
 
     assert isinstance(view.filler, Filler)
     with console.progress("prewarming", "clips") as bar:
-        report = view.filler.fill(
-            view, names, progress=lambda done, total, failed: bar(done, total, f"{failed} failed")
-        )
-    failed = sum(map(len, report.failed.values()))
+
+        def tell(told: Progress | Failed) -> None:
+            if isinstance(told, Progress):
+                bar(told.done, told.total, f"{told.failed} failed")
+
+        report = view.filler.fill(view, names, tell=tell)
+    failed = report.failures
     tally.computed += report.computed
     told = [
         f"{report.computed} computed{console.rate(report.computed, 'clips', report.bytes, report.seconds)}"

@@ -1,8 +1,8 @@
 """From a clip to a feature: finding clips, decoding, sampling rules, encoders. Knows no store."""
 
 from merstore.extract.clips import Clips
-from merstore.extract.face_features import FaceFeatures
-from merstore.extract.frame_features import FrameFeatures
-from merstore.extract.vision import VisionEncoder
+from merstore.extract.material import Material, Materials
+from merstore.extract.recipe import Recipe
+from merstore.extract.registry import encoders, find, recipe
 
-__all__ = ["Clips", "FaceFeatures", "FrameFeatures", "VisionEncoder"]
+__all__ = ["Clips", "Material", "Materials", "Recipe", "encoders", "find", "recipe"]

@@ -3,9 +3,11 @@
 import contextlib
 import hashlib
 import json
+import os
 import re
 import threading
 import time
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -23,6 +25,9 @@ _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _CODE = ("*.json", "*.txt", "*.model")  # configs and tokenizers; never a program
 
 _FORWARD = threading.Lock()  # held while torch's settings are ours
+_LOADING = threading.RLock()
+_loaded: "weakref.WeakValueDictionary[Any, Any]" = weakref.WeakValueDictionary()
+_digests: dict[tuple[Any, ...], str] = {}  # of files that have not changed since
 
 
 class ModelFolder:
@@ -73,10 +78,7 @@ class ModelFolder:
 
     def digest(self, files: Sequence[Path]) -> str:
         """The same for any files: ``"sha256:..."``."""
-        digests = []
-        for path in files:
-            with path.open("rb") as file:
-                digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+        digests = [_digest(path) for path in files]
         if len(digests) > 1:
             digests = [hashlib.sha256(" ".join(digests).encode()).hexdigest()]
         return f"sha256:{digests[0]}"
@@ -133,6 +135,28 @@ class FrozenModel(ABC):
 
     @cached_property
     def model(self) -> Any:
+        """The loaded model. Encoders of the same weights, run alike, share one as long as any lives."""
+        key = (
+            type(self),
+            self.folder.path,
+            self.folder.weights,
+            self.torch_device,
+            self.compute,
+            self.compiled,
+            self._loaded_part,
+        )
+        with _LOADING:
+            model = _loaded.get(key)
+            if model is None:
+                model = _loaded[key] = self._ready()
+        return model
+
+    @property
+    def _loaded_part(self) -> str:
+        """Which part of the model `_load` gives, where there are several."""
+        return ""
+
+    def _ready(self) -> Any:
         import torch
 
         model = self._load()
@@ -294,6 +318,16 @@ def _folder_of(model: str | Path) -> Path:
             f"{model}: neither a folder here nor a model that the hub gives: {first_line(error)}"
         ) from error
     return folder
+
+
+def _digest(path: Path) -> str:
+    """A file's SHA-256, computed once as long as it stays what it is."""
+    with path.open("rb") as file:
+        state = os.fstat(file.fileno())
+        key = state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
+        if key not in _digests:
+            _digests[key] = hashlib.file_digest(file, "sha256").hexdigest()
+    return _digests[key]
 
 
 def _name_of(model: str | Path) -> str:

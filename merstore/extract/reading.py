@@ -80,7 +80,8 @@ class Reading:
             except DecodeError as error:
                 self._kept[what] = error
                 medium = what.partition(" ")[0]
-                flag = error.kind if error.kind in FLAGS else "unreadable"
+                flag = "missing" if error.kind.startswith("missing_") else error.kind
+                flag = flag if flag in FLAGS else "unreadable"
                 self.quality.setdefault(medium, Quality((flag,), {}))
         kept = self._kept[what]
         if isinstance(kept, DecodeError):

@@ -22,12 +22,12 @@ HALF = "float16 on a GPU, float32 on a CPU"
 """How MERTools runs large language models."""
 
 LARGE = {
-    "llama", "opt", "bloom", "falcon", "gpt2", "gpt_neox", "gptj", "mistral", "qwen2", "qwen3",
+    "llama", "opt", "bloom", "falcon", "gpt_neox", "gptj", "mistral", "qwen2", "qwen3",
     "gemma", "gemma2", "phi", "stablelm", "internlm", "baichuan", "chatglm", "moss",
 }  # fmt: skip
 """Model types that are such language models."""
 
-PROBE = "我今天很高兴，你呢？"
+PROBE = "今天天气真好"
 """What the probe rule encodes and wants back: Chinese that every Chinese vocabulary has."""
 
 # Encoders of models that have a decoder too.
@@ -120,6 +120,10 @@ class Tokenizing(FrozenModel):
         if self.on_cpu:
             return Passes(_GPU_MOST)
         return Passes(_GPU_PASS, grow=True, most=_GPU_MOST)
+
+    @property
+    def _loaded_part(self) -> str:
+        return "half" if self.half else ""
 
     def _dtype(self) -> Any:
         """Of weights and computation, on the device that there is; `FrozenModel.model` asks too."""

@@ -242,7 +242,10 @@ class Run:
             view, unseen = self.unseen.get(medium, (None, set()))
             if view is not None and name in unseen:
                 unseen.discard(name)
-                writer.put(view, name, pack(quality.flags, quality.facts))
+                try:
+                    writer.put(view, name, pack(quality.flags, quality.facts))
+                except InvalidTensor as error:  # facts that JSON does not have: the recipe's fault
+                    writer.fail(view, name, "unrecordable", str(error))
 
     def _encode(self, writer: Writer, job: Job, ready: list[tuple[str, Prepared]]) -> None:
         started = time.monotonic()

@@ -284,7 +284,7 @@ class View(Slotted):
         if self.filler is None:
             raise MerstoreError(
                 f'on_miss="fill": nothing computes view {self.path} yet; give it a filler '
-                "(view.filler = merstore.fill.Filler(clips, extractor))"
+                "(view.filler = merstore.fill.Filler(clips, recipe))"
             )
         unknown = self.missing(missing)
         if unknown:

@@ -323,7 +323,8 @@ class TestSpec:
     def test_imports_neither_torch_nor_transformers(self, clip_model: Path) -> None:
         code = f"""
 import sys
-from merstore.extract import FaceFeatures, FrameFeatures
+from merstore.extract.face_features import FaceFeatures
+    from merstore.extract.frame_features import FrameFeatures
 for kind in (FaceFeatures, FrameFeatures):
     made = kind.create("x", "UTT", profile="clean", weights={str(clip_model)!r})
     made.spec, made.shape

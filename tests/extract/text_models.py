@@ -9,7 +9,7 @@ import numpy as np
 
 from merstore.extract.text_encoders import PROBE
 
-CHINESE = "我今天很高兴，你呢？不好是的了在他们说什么这个怎样。"
+CHINESE = "我今天气真很高兴，你呢？不好是的了在他们说什么这个怎样。"
 SENTENCES = [
     PROBE,
     "他们说什么？",

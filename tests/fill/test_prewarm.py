@@ -170,7 +170,6 @@ def test_a_disk_that_is_full_in_the_middle_of_a_run(
                 np.testing.assert_array_equal(
                     view[name], np.full(1 << 17, clips[name].read_bytes()[0])
                 )
-        fill_up(disk).unlink()
         with merstore.open(disk / "s.mer", "a") as store:  # it goes on from there
             (report,) = prewarm(store, "demo", clips, [recipe], names=there, jobs=0)
             assert report.present == len(there)
