@@ -26,7 +26,7 @@ from merstore.store import legacy
 if TYPE_CHECKING:
     from merstore.corpora import Corpus
     from merstore.extract.material import Material
-    from merstore.extract.recipe import Recipe
+    from merstore.extract.recipes import Recipe
     from merstore.store.store import Store
 
 _SHOWN = 10  # failed samples of a kind

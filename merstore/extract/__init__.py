@@ -2,7 +2,7 @@
 
 from merstore.extract.clips import Clips
 from merstore.extract.material import Material, Materials
-from merstore.extract.recipe import Recipe
+from merstore.extract.recipes import Recipe
 from merstore.extract.registry import encoders, find, recipe
 
 __all__ = ["Clips", "Material", "Materials", "Recipe", "encoders", "find", "recipe"]

@@ -31,7 +31,7 @@ import numpy as np
 from merstore.errors import MerstoreError
 from merstore.extract.material import Material
 from merstore.extract.reading import Read, Refusal, read
-from merstore.extract.recipe import Recipe
+from merstore.extract.recipes import Recipe
 
 SECONDS = 60.0  # for one sample
 

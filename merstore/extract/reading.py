@@ -7,7 +7,7 @@ from merstore.errors import DecodeError
 from merstore.extract import mer_factory
 from merstore.extract.material import Material
 from merstore.extract.quality import FLAGS, Quality
-from merstore.extract.recipe import Prepared, Recipe
+from merstore.extract.recipes import Prepared, Recipe
 
 if TYPE_CHECKING:
     from merstore.extract.face_detection import FaceDetector

@@ -26,7 +26,7 @@ from merstore.errors import EncoderError, InvalidKey, MerstoreError
 from merstore.extract import rules
 
 if TYPE_CHECKING:
-    from merstore.extract.recipe import Recipe
+    from merstore.extract.recipes import Recipe
 
 GROUP = "merstore.encoders"
 PROFILES = ("clean", "affectgpt", "mertools")

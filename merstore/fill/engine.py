@@ -19,7 +19,7 @@ from merstore.errors import EncoderError, InvalidTensor
 from merstore.extract.material import Material
 from merstore.extract.processes import Readers
 from merstore.extract.reading import Read, Refusal
-from merstore.extract.recipe import Prepared, Recipe
+from merstore.extract.recipes import Prepared, Recipe
 from merstore.store.leases import SECONDS, Owner
 from merstore.store.quality import pack, quality_view
 from merstore.store.view import View

@@ -7,7 +7,7 @@ from typing import Any
 
 from merstore.errors import MerstoreError
 from merstore.extract.processes import Readers
-from merstore.extract.recipe import Recipe
+from merstore.extract.recipes import Recipe
 from merstore.fill.engine import Clip, FillReport, Job, Run, Tell
 from merstore.fill.plan import path_of
 from merstore.store.leases import Owner

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from merstore import machine
-from merstore.extract.recipe import Recipe
+from merstore.extract.recipes import Recipe
 from merstore.fill.engine import FillReport
 from merstore.store import dtypes
 from merstore.store.spec import fingerprint

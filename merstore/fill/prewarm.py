@@ -6,7 +6,7 @@ from typing import Any
 from merstore import machine
 from merstore.errors import MerstoreError
 from merstore.extract.processes import Readers
-from merstore.extract.recipe import Recipe
+from merstore.extract.recipes import Recipe
 from merstore.fill.engine import Clip, FillReport, Job, Run, Tell
 from merstore.fill.filler import READ_SECONDS, declare, default_jobs
 from merstore.fill.log import Log

@@ -74,7 +74,9 @@ def test_torchs_own_out_of_memory_counts_and_other_errors_do_not() -> None:
     def broken(part: slice) -> None:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied\nmore")
 
-    with pytest.raises(EncoderError, match=r"it cannot encode: mat1 and mat2 shapes .* multiplied$"):
+    with pytest.raises(
+        EncoderError, match=r"it cannot encode: mat1 and mat2 shapes .* multiplied$"
+    ):
         Passes(4).run(2, broken, "it")
 
 

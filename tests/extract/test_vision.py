@@ -324,7 +324,7 @@ class TestSpec:
         code = f"""
 import sys
 from merstore.extract.face_features import FaceFeatures
-    from merstore.extract.frame_features import FrameFeatures
+from merstore.extract.frame_features import FrameFeatures
 for kind in (FaceFeatures, FrameFeatures):
     made = kind.create("x", "UTT", profile="clean", weights={str(clip_model)!r})
     made.spec, made.shape
