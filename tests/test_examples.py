@@ -100,6 +100,17 @@ def test_trainer_trains_and_evaluates_on_it(tmp_path: Path) -> None:
     assert float(accuracy) > 0.5
 
 
+def test_fsspec_opens_merstore_paths(tmp_path: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    if "merstore" not in fsspec.available_protocols():
+        pytest.skip("merstore was installed before it had merstore:// paths: install it again")
+    out = run("with_fsspec.py", tmp_path)
+    assert "clip_007: float32 (8, 16), as stored: True" in out
+    assert "datasets: toy" in out
+    assert "90 files of sound, the first of 368 bytes" in out  # a header of 128, then 5 x 12 floats
+    assert "clip_095: no file" in out
+
+
 def test_every_example_is_tested() -> None:
     told = Path(__file__).read_text(encoding="utf-8")
     scripts = sorted(path.name for path in EXAMPLES.glob("*.py") if path.name != "toy.py")

@@ -12,8 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -206,17 +205,12 @@ def _holds(path: str, array: Array) -> bool:
     )
 
 
-@lru_cache(maxsize=4096)
-def _header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
-    return encode_header(dtype, shape)
-
-
 def _write(path: str, temporary: str, array: Array) -> None:
     payload = array.reshape(-1).view("u1").data
     try:
         fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         try:
-            for part in (memoryview(_header(array.dtype, array.shape)), payload):
+            for part in (memoryview(encode_header(array.dtype, array.shape)), payload):
                 while part:
                     part = part[os.write(fd, part) :]
         finally:

@@ -14,6 +14,7 @@ import re
 import stat
 import sys
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import numpy as np
@@ -113,6 +114,7 @@ def peek(path: str | os.PathLike[str], limit: int) -> tuple[NpyHeader, Array | N
     return header, np.ascontiguousarray(array)
 
 
+@lru_cache(maxsize=4096)
 def encode_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
     """The header that `numpy.save` writes (format version 1.0) in front of a C-ordered array."""
     stream = io.BytesIO()
