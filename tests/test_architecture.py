@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BASE = {"errors", "_version", "_core", "quality"}
 STORE = BASE | {"store"}
 KNOWN = STORE | {"machine", "profile"}  # what is known of a machine
-ALL = KNOWN | {"pages", "load", "extract", "fill", "corpora", "interop", "models", "run", "score"}
+ALL = KNOWN | {"pages", "load", "extract", "fill", "corpora", "noise", "interop"}
+ALL |= {"models", "run", "score"}
 MAY_IMPORT = {
     "errors": set(),
     "_version": set(),
@@ -34,6 +35,10 @@ MAY_IMPORT = {
     "fill": KNOWN | {"pages", "load", "extract"},
     "corpora": STORE | {"extract"},
     "interop": STORE,
+    "noise": STORE | {"extract"},
+    "models": {"errors"},
+    "score": {"errors"},
+    "run": KNOWN | {"pages", "load", "corpora", "interop", "models", "score"},
     "cli": ALL,
     "demo": ALL | {"cli"},
     "": STORE,  # merstore/__init__.py: the public names

@@ -28,6 +28,7 @@ COMMANDS = {
     "tune": "tune",
     "verify": "verify",
     "compact": "compact",
+    "noise": "noise",
     "corpora": "corpora",
     "encoders": "encoders",
     "doctor": "doctor",

@@ -12,7 +12,7 @@ that takes about as long as decord's jumps.
 
 import re
 import reprlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -98,6 +98,17 @@ class Clip(NamedTuple):
     quality: Quality
 
 
+class Played(NamedTuple):
+    """All of a clip. ``quality``: as in Clip. ``times``: of each frame, in seconds from the first one,
+    or None where frames have no times. ``pictures``: uint8 [H, W, 3] RGB, upright, at full size, each
+    good until the next is asked for.
+    """
+
+    quality: Quality
+    times: list[Fraction] | None
+    pictures: Iterator[Pixels]
+
+
 def read_clip(path: str | Path, requests: Iterable[FrameRequest]) -> Clip:
     """The frames of all `requests` of the clip at `path`, and its quality, by one decode of it.
 
@@ -149,6 +160,35 @@ def read_frames(
     if isinstance(frames, DecodeError):
         raise frames
     return frames
+
+
+def play_clip(path: str | Path) -> Played:
+    """All frames of a clip, one after another: for clips that memory need not hold.
+
+    The clip is decoded once to check it, and once more while ``pictures`` are taken. Raises what
+    `read_clip` raises.
+    """
+    path = Path(path)
+    check_file(path)
+    header = _survey(path)
+    film = _decode(path, [], header.packets)
+    times = [(time - film.times[0]) * film.time_base for time in film.times]
+    known = times if len(times) == film.n_frames else None
+    return Played(_quality(content_digest(path), header, film), known, _pictures(path))
+
+
+def _pictures(path: Path) -> Iterator[Pixels]:
+    """The frames of a clip that `_decode` has found whole."""
+    scaler = None
+    with open_media(path) as container:
+        stream, _ = _moving_pictures(path, container)
+        codec = stream.codec_context
+        codec.thread_count = 1
+        codec.options = _DECODER_OPTIONS.get(codec.name, {})
+        for frame in container.decode(stream):
+            if scaler is None or not scaler.fits(frame):
+                scaler = _Scaler(frame, None)
+            yield scaler(frame)
 
 
 def _moving_pictures(path: Path, container: "InputContainer") -> "tuple[VideoStream, int]":

@@ -20,7 +20,14 @@ from xxhash import xxh3_128_hexdigest
 from merstore.errors import DecodeError
 from merstore.extract.quality import FLAGS, Quality
 from merstore.extract.sampling import headtail, segments, uniform
-from merstore.extract.video import Clip, FrameRequest, Frames, read_clip, read_frames
+from merstore.extract.video import (
+    Clip,
+    FrameRequest,
+    Frames,
+    play_clip,
+    read_clip,
+    read_frames,
+)
 
 from .conftest import HEIGHT, WIDTH, draw, number_shown, write_clip
 
@@ -914,3 +921,26 @@ def test_time_runs_as_the_clip_was_made(make_clip: MakeClip) -> None:
         times = [Fraction(frame.pts) * frame.time_base for frame in clip.decode(video=0)]
     steps = [round(100 * (later - earlier)) for earlier, later in pairwise(times)]
     assert steps == [1, 9, 1, 9, 1]
+
+
+@pytest.mark.parametrize("steps", [(4,), (4, 9)])
+def test_a_clip_is_played_frame_by_frame(make_clip: MakeClip, steps: tuple[int]) -> None:
+    path = make_clip("a.mp4", 20, steps=steps)
+    played = play_clip(path)
+    whole = read_clip(path, [FrameRequest(range, None)])
+    (frames,) = whole.frames
+    assert isinstance(frames, Frames)
+    pairs = zip(played.pictures, frames.pixels, strict=True)
+    assert all(np.array_equal(one, other) for one, other in pairs)
+    assert played.quality == whole.quality
+    assert played.times is not None
+    gaps = [later - earlier for earlier, later in pairwise([*played.times])]
+    assert played.times[0] == 0
+    assert gaps == [Fraction(steps[n % len(steps)], 100) for n in range(19)]
+
+
+def test_a_broken_clip_is_refused_before_it_is_played(make_clip: MakeClip) -> None:
+    path = make_clip("a.mp4", 20)
+    path.write_bytes(path.read_bytes()[:-300])
+    with pytest.raises(DecodeError):
+        play_clip(path)
