@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "extract": {"errors", "_version", "quality"},
     "fill": KNOWN | {"pages", "load", "extract"},
     "corpora": STORE | {"extract"},
-    "interop": STORE,
+    "interop": KNOWN | {"load", "extract", "corpora"},
     "noise": STORE | {"extract"},
     "models": {"errors"},
     "score": {"errors"},

@@ -111,6 +111,21 @@ def test_fsspec_opens_merstore_paths(tmp_path: Path) -> None:
     assert "clip_095: no file" in out
 
 
+def test_views_become_a_dataset_of_hugging_face(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    out = run("with_datasets.py", tmp_path)
+    assert "frame: Array2D(shape=(8, 16), dtype='float32'" in out
+    assert "90 samples, 30 of 20 steps or more" in out
+    assert out.count("frame [24, 8, 16], first step") == 3
+
+
+def test_a_batch_becomes_a_tensordict(tmp_path: Path) -> None:
+    pytest.importorskip("tensordict")
+    out = run("with_tensordict.py", tmp_path)
+    assert re.findall(r"(\d+) with sound", out) == ["48", "42"]
+    assert "first four: clip_048 clip_049 clip_050 clip_051 labels [0, 1, 2, 0]" in out
+
+
 def test_every_example_is_tested() -> None:
     told = Path(__file__).read_text(encoding="utf-8")
     scripts = sorted(path.name for path in EXAMPLES.glob("*.py") if path.name != "toy.py")
