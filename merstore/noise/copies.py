@@ -16,7 +16,8 @@ from merstore.extract import sound, video
 from merstore.extract.files import content_digest
 from merstore.noise import blur
 from merstore.noise.mixing import RATE, Samples, mix
-from merstore.noise.noises import Noises, draw, integers
+from merstore.noise.noises import Noises, draw
+from merstore.noise.sound import SOURCE, integers, source_of
 
 if TYPE_CHECKING:
     from merstore.extract.reading import Reading
@@ -59,7 +60,7 @@ class Settings:
             "seed": self.seed,
             "snr": list(self.snrs),
             "noise": self.noises.spec(),
-            "sound": {"version": sound.VERSION, "source": "ffmpeg_s16_16k_mono"},
+            "sound": {"version": sound.VERSION, "source": SOURCE},
         }
         if self.what == "video":
             told |= {"blur": list(self.blurs), "video": {"version": video.VERSION}}
@@ -95,7 +96,7 @@ class Copier:
     def prepare(self, reading: "Reading") -> dict[str, Any] | Unwritable:
         """Writes a sample's copy, whole or not at all; its recipe. Raises DecodeError."""
         settings, name = self.settings, reading.material.name
-        read = reading.sound("ffmpeg_s16_16k_mono")
+        read = reading.sound(source_of(reading.material.file("audio")))
         clean = integers(read)
         if not clean.any():
             reason = "its sound is silent: there is no signal-to-noise ratio"

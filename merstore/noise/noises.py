@@ -12,8 +12,9 @@ import xxhash
 from merstore.errors import DecodeError, MerstoreError
 from merstore.extract.clips import AUDIO
 from merstore.extract.files import content_digest
-from merstore.extract.sound import Sound, read_sound
+from merstore.extract.sound import read_sound
 from merstore.noise.mixing import Samples
+from merstore.noise.sound import integers, source_of
 
 
 def draw(seed: int, name: str, what: str, count: int) -> int:
@@ -71,9 +72,10 @@ class Noises:
         parts: list[Samples] = []
         total = 0
         while total <= length:
-            files.append(self.files[draw(seed, name, f"noise {len(files)}", len(self.files))])
+            file, content = self.files[draw(seed, name, f"noise {len(files)}", len(self.files))]
+            files.append((file, content))
             try:
-                parts.append(_noise(self.folder / files[-1][0]))
+                parts.append(_noise(self.folder / file, content))
             except DecodeError as error:
                 reason = f"noise that cannot be read: {error}"
                 raise DecodeError(name, "bad_noise", reason) from error
@@ -96,12 +98,10 @@ class Cut:
     start: int
 
 
-def integers(sound: Sound) -> Samples:
-    """int16 [T] of a sound that was read as 16 bits, mono."""
-    samples: Samples = np.rint(sound.samples[0] * np.float32(32768)).astype(np.int16)
-    return samples
-
-
 @lru_cache(maxsize=8)
-def _noise(path: Path) -> Samples:
-    return integers(read_sound(path, "ffmpeg_s16_16k_mono"))
+def _noise(path: Path, content: str) -> Samples:
+    sound = read_sound(path, source_of(path))
+    if sound.quality.facts["content"] != content:
+        reason = "has changed since the run began: start it again"
+        raise DecodeError(path, "decode_error", reason)
+    return integers(sound)

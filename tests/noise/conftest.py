@@ -63,6 +63,7 @@ def write_clip(
         video.height, video.width, video.pix_fmt = *size, "yuv420p"
         video.bit_rate = 4_000_000
         video.codec_context.time_base = Fraction(1, 100)
+        audio = None if sound is None else out.add_stream("aac", rate=16_000, layout="mono")
         time = 0
         for number in range(frames):
             frame = av.VideoFrame.from_ndarray(picture(number, *size), format="rgb24")
@@ -70,8 +71,7 @@ def write_clip(
             time += steps[number % len(steps)]
             out.mux(video.encode(frame))
         out.mux(video.encode(None))
-        if sound is not None:
-            audio = out.add_stream("aac", rate=16_000, layout="mono")
+        if audio is not None:
             tone = av.AudioFrame.from_ndarray(sound[None], format="s16", layout="mono")
             tone.sample_rate = 16_000
             out.mux(audio.encode(tone))

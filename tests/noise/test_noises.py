@@ -8,7 +8,8 @@ import pytest
 
 from merstore.errors import DecodeError, MerstoreError
 from merstore.extract.sound import read_sound
-from merstore.noise.noises import Noises, draw, integers
+from merstore.noise.noises import Noises, draw
+from merstore.noise.sound import integers
 
 from .conftest import hum, write_sound
 
@@ -74,6 +75,15 @@ def test_noise_that_cannot_be_read_is_that_samples_failure(tmp_path: Path) -> No
     with pytest.raises(DecodeError, match=r"fan\.wav") as raised:
         Noises.of(tmp_path / "n").cut(0, "a", 100)
     assert raised.value.kind == "bad_noise"
+
+
+def test_noise_that_changes_meanwhile_is_not_taken_for_what_it_was(noises: Noises) -> None:
+    for name, _ in noises.files:
+        write_sound(noises.folder / name, hum(0.2, 9))
+    with pytest.raises(DecodeError, match="has changed since") as raised:
+        noises.cut(0, "a", 50_000)
+    assert raised.value.kind == "bad_noise"
+    Noises.of(noises.folder).cut(0, "a", 50_000)
 
 
 def test_silent_noise_is_that_samples_failure(tmp_path: Path) -> None:
