@@ -171,7 +171,7 @@ class _Run:
 
     def _settle(self, name: str, result: Any) -> None:
         if isinstance(result, Unwritable):
-            raise MerstoreError(f"{result.message}; the same command goes on from there")
+            raise MerstoreError(f"{result.message}: see to that, and the same command goes on")
         if isinstance(result, Refusal):
             self.journal.fail(name, result.kind, result.message)
             if self.writer is not None and self.view is not None:
