@@ -6,7 +6,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl
 
 import click
@@ -137,6 +137,7 @@ def prewarm_(
     mine = Shard.parse(shard) if shard else Shard.here()
     found = device if device != "all" and "," not in device else "auto"
     recipes = _recipes(views, profile, models, weights, found)
+    recipes = _of_noisy_copies(recipes, media, beside["sounds"])
     materials, samples = _materials(media, dataset, **beside)
     names = mine.names(samples) if mine else samples
     target = mine.path(store) if mine else store
@@ -214,6 +215,21 @@ def _recipes(
             made.append(recipe(tail, device=device, models=models, **options))
         except TypeError as wrong:  # an option that this recipe does not have
             raise click.BadParameter(f"{view}: {wrong}", param_hint="--view") from wrong
+    return made
+
+
+def _of_noisy_copies(recipes: list["Recipe"], media: Path, sounds: Path | None) -> list["Recipe"]:
+    """Recipes whose spec says how the copies were made that `merstore noise` left in a folder."""
+    from merstore.extract.recipes import MadeOf
+    from merstore.noise.journal import journal_path, read_journal
+
+    made = []
+    for each in recipes:
+        folder = sounds if sounds and each.reads == "audio" else media
+        if each.reads in ("audio", "video") and journal_path(folder).is_file():
+            made.append(cast("Recipe", MadeOf(each, {"noise": read_journal(folder).settings})))
+        else:
+            made.append(each)
     return made
 
 

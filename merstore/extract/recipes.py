@@ -1,6 +1,6 @@
 """What a recipe is: all that makes a view, from a sample's material to its entry."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -49,3 +49,22 @@ class Recipe(Protocol):
         """The entries of any number of samples, each as it is of that sample alone: on a CPU to the bit,
         on a GPU but for rounding. Raises EncoderError.
         """
+
+
+class MadeOf:
+    """A recipe whose material is not the dataset's own, such as noisy copies of its sound: ``spec``
+    says so, and everything else is the recipe's.
+    """
+
+    def __init__(self, recipe: Recipe, material: Mapping[str, Any]) -> None:
+        self._recipe = recipe
+        self._material = dict(material)
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        return self._recipe.spec | {"material": self._material}
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # while it is unpickled there is no recipe to ask
+            raise AttributeError(name)
+        return getattr(self._recipe, name)

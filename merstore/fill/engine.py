@@ -168,6 +168,8 @@ class Run:
                 if job.held:
                     self.owner.release(job.view, job.held)
                 job.report.seconds = time.monotonic() - self.started
+                for names in job.report.failed.values():
+                    names.sort()
 
     # -- the stages
 
