@@ -22,10 +22,12 @@ COMMANDS = {
     "failures": "failures",
     "import": "importing",
     "export": "exporting",
+    "run-with": "run_with",
     "prewarm": "prewarm",
     "merge": "merge",
     "affectgpt": "affectgpt",
     "tune": "tune",
+    "train": "train",
     "verify": "verify",
     "compact": "compact",
     "noise": "noise",
@@ -48,7 +50,7 @@ class Commands(click.Group):
         if name not in COMMANDS:
             return None
         module = importlib.import_module(f"merstore.cli.{COMMANDS[name]}")
-        command = getattr(module, f"{name}_")
+        command = getattr(module, f"{name.replace('-', '_')}_")
         assert isinstance(command, click.Command)
         return command
 

@@ -9,7 +9,6 @@ the dataset by its customary folder (``mer2023-dataset-process``), its key, or a
 
 import os
 import threading
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -24,7 +23,7 @@ FACES = "openface_face"
 """The folder of face stacks, and the alias (or ``face/openface_face``, the tail) of their view."""
 
 FEATURES = "features"
-UNKNOWN_FOR = 1.0  # seconds until a folder that the store lacks is looked for again
+PLACES = 4096  # directories that are remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +60,33 @@ class FeaturePaths:
         self._inside = [
             place + "/" for root in self.roots or () for place in {root, os.path.realpath(root)}
         ]
-        self._lock = threading.Lock()
-        self.forget()
+        self._own = os.path.abspath(self.store.path) + "/"
+        self._lock = threading.RLock()
+        self._found: dict[str, str | None] | None = None  # path of each view, and its alias
+        self._seen = -1  # the last commit that was looked at
+        self._look()
 
-    def forget(self) -> None:
-        """Look at everything anew: views were made or dropped."""
-        self._folders: dict[str, Folder | None] = {}
-        self._views: dict[tuple[str, str | None], tuple[View | None, float]] = {}
-        self.datasets = {path.partition("/")[0] for path in self.store.views()}
-        self._known = self.datasets | AFFECTGPT_DATASETS.keys()
+    def _look(self) -> None:
+        """Look at the views again if anything was committed since, here or by another process."""
+        commit = self.store.environment.last_commit()
+        if commit == self._seen:
+            return
+        with self._lock:
+            self.store.refresh()
+            found = {path: view.alias for path, view in self.store.items()}
+            if found != self._found:
+                self._found = found
+                self._places: dict[str, tuple[str | None, str | None]] = {}
+                self._views: dict[tuple[str, str | None], View | None] = {}
+                self.datasets = {path.partition("/")[0] for path in found}
+                self._known = self.datasets | AFFECTGPT_DATASETS.keys()
+                self._names = {
+                    name
+                    for path, alias in found.items()
+                    for name in (alias, _folder_of(path, alias))
+                    if name
+                }
+            self._seen = commit
 
     # -- paths
 
@@ -93,36 +110,64 @@ class FeaturePaths:
         return (folder, name) if folder is not None and folder.faces else None
 
     def folder(self, path: str) -> Folder | None:
-        """The feature folder that a directory would be, or None where it is no place of ours."""
-        directory = absolute(path)
-        try:
-            return self._folders[directory]
-        except KeyError:
-            found = self._folders[directory] = self._place(directory)
-            return found
+        """The feature folder that a directory would be, or None where it is no place of ours or the
+        store has no folder of that name, whatever the dataset.
+        """
+        folder = self._place(absolute(path))
+        if folder is None:
+            return None  # without a look into the store, which may be what asks
+        self._look()
+        return folder if folder.name in self._names else None
 
     def home(self, path: str) -> str | None:
-        """The dataset whose feature folders lie in a directory; None where that is not known."""
-        folder = self._place(os.path.join(absolute(path), "any"))
-        return folder.dataset if folder is not None else None
+        """The dataset whose feature folders lie in a directory; None where that is not known, or
+        nothing of it is in the store.
+        """
+        directory = absolute(path)
+        if os.path.basename(directory) != FEATURES and directory not in (self.roots or ()):
+            return None
+        folder = self.place(os.path.join(directory, "any"))
+        return folder.dataset if folder is not None and folder.dataset in self.datasets else None
+
+    def place(self, path: str) -> Folder | None:
+        """The feature folder that a directory would be, whether the store has it or not."""
+        return self._place(absolute(path))
 
     def _place(self, directory: str) -> Folder | None:
         parent, name = os.path.split(directory)
-        if not name:
+        if not name or f"{directory}/".startswith(self._own):
             return None
-        for above in dict.fromkeys((parent, os.path.realpath(parent))):
-            if self.roots is None:
-                place, features = os.path.split(above)
-                if features != FEATURES:
-                    if name != FACES:
-                        continue
-                    place = above
-                dataset = dataset_key(os.path.basename(place))
-                if dataset in self._known:
-                    return Folder(directory, name, dataset)
-            elif any(f"{above}/{name}/".startswith(root) for root in self._inside):
-                return Folder(directory, name, self._innermost(above))
-        return None
+        try:
+            features, faces = self._places[parent]
+        except KeyError:
+            if len(self._places) > PLACES:
+                self._places.clear()
+            features, faces = self._places[parent] = self._look_at(parent)
+        if self.roots is not None and features is None:
+            for above in (parent, os.path.realpath(parent)):
+                if f"{above}/{name}/" in self._inside:
+                    return Folder(directory, name, self._innermost(above))
+        found = faces if name == FACES else features
+        return Folder(directory, name, found or None) if found is not None else None
+
+    def _look_at(self, parent: str) -> tuple[str | None, str | None]:
+        """Whose feature folders lie in a directory, and whose faces: a dataset, ``""`` where nothing
+        says which, or None.
+        """
+        faces = None
+        for above in (parent, os.path.realpath(parent)):
+            if self.roots is not None:
+                if any(f"{above}/".startswith(root) for root in self._inside):
+                    dataset = self._innermost(above) or ""
+                    return dataset, dataset
+                continue
+            home, name = os.path.split(above)
+            dataset = dataset_key(os.path.basename(home))
+            if name == FEATURES and dataset in self._known:
+                return dataset, dataset
+            if dataset_key(name) in self._known:
+                faces = faces or dataset_key(name)
+        return None, faces
 
     def _innermost(self, directory: str) -> str | None:
         for part in reversed(directory.split("/")):
@@ -137,19 +182,19 @@ class FeaturePaths:
 
         Raises UnknownView where several datasets have one and nothing says which is meant.
         """
+        self._look()
         key = folder.name, folder.dataset
-        view, since = self._views.get(key, (None, 0.0))
-        if view is None and time.monotonic() - since > UNKNOWN_FOR:
+        try:
+            return self._views[key]
+        except KeyError:
             with self._lock:
-                view = self._find(*key)
-                self._views[key] = view, time.monotonic()
-        return view
+                found = self._views[key] = self._find(*key)
+                return found
 
     def _find(self, name: str, dataset: str | None) -> View | None:
         spellings = (FACES, f"face/{FACES}") if name == FACES else (name,)
-        self.store.refresh()
         found = []
-        for known in [dataset] if dataset else {path.split("/")[0] for path in self.store.views()}:
+        for known in [dataset] if dataset else sorted(self.datasets):
             for spelling in spellings:
                 try:
                     found.append(self.store.resolve(spelling, known))
@@ -169,11 +214,14 @@ class FeaturePaths:
         folder = self.folder(path) if "/" in path.rstrip("/") else None
         name = os.path.basename(path.rstrip("/"))
         if folder is None:
-            where = dataset_key(dataset) if dataset else self._innermost(os.path.dirname(path))
+            above = os.path.abspath(os.path.dirname(path))
+            if f"{above}/".startswith(self._own):  # below the store: what lies above says nothing
+                above = f"{above}/"[len(self._own) :]
+            where = dataset_key(dataset) if dataset else self._innermost(above)
             folder = Folder(path, name, where)
         view = self.view(folder)
         if view is None:
-            if folder.dataset and folder.dataset not in {p.split("/")[0] for p in self.store}:
+            if folder.dataset and folder.dataset not in self.datasets:
                 raise UnknownView(
                     f"{self.store.path} holds nothing of dataset {folder.dataset!r}, for {path}: "
                     f"it has {', '.join(sorted(self.datasets)) or 'no views'}"
@@ -196,14 +244,18 @@ class FeaturePaths:
 
     def folders(self, dataset: str) -> list[str]:
         """The names of a dataset's feature folders: aliases, or else the legacy names."""
-        self.store.refresh()
-        names = []
-        for path, view in self.store.items():
-            where, tail = path.split("/", 1)
-            name = view.alias or folder_name(tail)
-            if where == dataset and name and name != FACES and tail != f"face/{FACES}":
-                names.append(name)
-        return sorted(names)
+        self._look()
+        return sorted(
+            name
+            for path, alias in (self._found or {}).items()
+            if path.startswith(f"{dataset}/")
+            and (name := alias or _folder_of(path, alias)) not in (None, FACES)
+        )
+
+
+def _folder_of(path: str, alias: str | None) -> str | None:
+    tail = path.partition("/")[2]
+    return FACES if FACES in (alias, tail.removeprefix("face/")) else folder_name(tail)
 
 
 def absolute(path: str) -> str:
