@@ -23,9 +23,16 @@ from merstore.store.legacy import folder_name
 from merstore.store.store import Store
 from merstore.store.view import View
 
-__all__ = ["LAYOUTS", "ExportReport", "NotExported", "ViewExport", "export_views"]
+__all__ = [
+    "LAYOUTS",
+    "ExportReport",
+    "NotExported",
+    "ViewExport",
+    "export_views",
+    "write_view",
+]
 
-LAYOUTS = ("affectgpt", "mertools", "npy")
+LAYOUTS = ("affectgpt", "mertools", "features", "npy")
 
 
 class NotExported(NamedTuple):
@@ -100,8 +107,9 @@ def export_views(
     """Write the entries of `views` (all, by default) as ``.npy`` files below `out_dir`.
 
     ``affectgpt``: ``<out>/<dataset>/<folder>/<sample>.npy``; ``mertools``: the same with
-    ``<dataset>/features/<folder>``; the folder is the view's alias, or else the legacy name that
-    means it. ``npy``: ``<out>/<view path>/<sample>.npy``. A file that holds the same array already
+    ``<dataset>/features/<folder>``; ``features``, for the views of one dataset, with
+    ``features/<folder>``. The folder is the view's alias, or else the legacy name that means it.
+    ``npy``: ``<out>/<view path>/<sample>.npy``. A file that holds the same array already
     is left alone, one that holds another is refused unless `overwrite`. ``.npy`` has no bfloat16:
     such entries are written as float32, with a note. `progress` is called with files done, files
     in all, bytes of payload done.
@@ -133,7 +141,7 @@ def export_views(
         done.directory = os.path.join(out_dir, below)
         done.failures = len(view.failures())
         try:
-            for size in _export(view, done, overwrite):
+            for size in write_view(view, done, overwrite):
                 files += 1
                 nbytes += size
                 if progress is not None:
@@ -156,27 +164,37 @@ def _directory(view: View, layout: str) -> str:
         raise InvalidKey(
             f"view {view.path}: its alias {folder!r} is no folder name: use layout npy"
         )
-    below = (path.dataset, "features") if layout == "mertools" else (path.dataset,)
-    return os.path.join(*below, folder)
+    above = {"affectgpt": [path.dataset], "mertools": [path.dataset, "features"]}
+    return os.path.join(*above.get(layout, ["features"]), folder)
 
 
-def _export(view: View, done: ViewExport, overwrite: bool) -> Iterator[int]:
-    """Writes the entries one by one; yields the bytes of each, 0 where none were written."""
+def write_view(
+    view: View, done: ViewExport, overwrite: bool, pattern: str = "{name}.npy"
+) -> Iterator[int]:
+    """Writes the entries of a view below ``done.directory``, one by one, where `pattern` says: a file
+    or one in a folder of its own. Yields the bytes of each, 0 where none were written.
+    """
     os.makedirs(done.directory, exist_ok=True)
     present = set(os.listdir(done.directory))
     temporary = os.path.join(done.directory, f".merstore-{os.getpid()}.tmp")
     for name in view:
-        file = f"{name}.npy"
+        file = pattern.format(name=name)
         path = os.path.join(done.directory, file)
+        folder, _, inner = file.rpartition("/")
         try:
             sample_key(name)
+            if folder in (os.curdir, os.pardir):
+                raise InvalidKey(f"sample {name!r} cannot have a folder of that name: rename it")
             array, note = _array(view, name)
-            if file in present and _holds(path, array):
+            there = (folder or inner) in present and (not folder or os.path.exists(path))
+            if there and _holds(path, array):
                 done.unchanged += 1
                 yield 0
                 continue
-            if file in present and not overwrite:
+            if there and not overwrite:
                 raise InvalidTensor(f"{path}: holds something else: remove it, or overwrite")
+            if folder:
+                os.makedirs(os.path.dirname(path), exist_ok=True)
             _write(path, temporary, array)
         except MerstoreError as error:
             done.refused.append(NotExported(name, str(error)))

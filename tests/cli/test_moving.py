@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import merstore
+from merstore.corpora.pickled import read_arrays
 
 from .conftest import FRAMES, SOUND, Merstore
 
@@ -96,3 +97,97 @@ def test_an_export_does_not_replace_another_file_unasked(
         cli("export", filled, tmp_path / "out", SOUND, "--layout", "npy", "--overwrite").code == 0
     )
     assert np.load(there).shape == (1, 4)
+
+
+# --- safetensors ---------------------------------------------------------------------------------
+
+
+def test_an_export_as_safetensors(cli: Merstore, filled: Path, tmp_path: Path) -> None:
+    safetensors = pytest.importorskip("safetensors")
+    args = ["--format", "safetensors", "--shard-size", "300B"]
+    result = cli("export", filled, tmp_path / "out", FRAMES, *args)
+    assert result.code == 0, result.err
+    assert result.lines[1].split()[:5] == [FRAMES, "4", "0", "0", "2"]
+    assert result.lines[-1].startswith("wrote 4 samples, 512 B")
+    files = sorted((tmp_path / "out" / FRAMES).iterdir())
+    assert [file.name for file in files] == [
+        f"features-0000{n}-of-00002.safetensors" for n in (1, 2)
+    ]
+    with safetensors.safe_open(files[0], "np") as file, merstore.open(filled) as store:
+        assert (file.get_tensor("features")[0] == store[FRAMES]["-dash"]).all()
+
+
+@pytest.mark.parametrize("size", ["0", "many", "1T"])
+def test_a_shard_size_is_a_number_of_bytes(
+    cli: Merstore, filled: Path, tmp_path: Path, size: str
+) -> None:
+    args = ["--format", "safetensors", "--shard-size", size]
+    result = cli("export", filled, tmp_path / "out", *args)
+    assert result.code == 2
+    assert "such as 500MiB" in result.err
+
+
+# --- a dataset's folder --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A MERTools folder of MER2023 with two samples, one of which has no sound."""
+    root = tmp_path / "mer2023-dataset-process"
+    for below in ("features/eGeMAPS_UTT", "audio"):
+        (root / below).mkdir(parents=True)
+    for name in ("a", "b"):
+        np.save(root / "features" / "eGeMAPS_UTT" / f"{name}.npy", np.ones(3, np.float32))
+    (root / "audio" / "a.wav").write_bytes(b"sound")
+    labels = np.array({name: {"emo": "sad", "val": 1.0} for name in ("a", "b")}, object)
+    np.savez_compressed(root / "label-6way.npz", train_corpus=labels)
+    return root
+
+
+def test_a_datasets_folder_goes_in_and_comes_out(
+    cli: Merstore, folder: Path, tmp_path: Path
+) -> None:
+    result = cli("import", tmp_path / "new.mer", folder, "--corpus", "MER2023")
+    assert result.code == 0, result.out
+    assert "mer2023/label/6way: 2 samples" in result.lines
+    assert "note: mer2023/audio/file: 1 file: not there, recorded as missing_file" in result.err
+    told = cli("import", tmp_path / "new.mer", folder, "--corpus", "MER2023", "--json").json
+    assert [(view["imported"], view["skipped"]) for view in told["views"]] == [(0, 2), (0, 1)]
+    assert told["labels"] == {"mer2023/label/6way": 2}
+
+    out = tmp_path / "out"
+    result = cli("export", tmp_path / "new.mer", out, "--corpus", "mer2023")
+    assert result.code == 0, result.out
+    assert result.lines[-1] == "labels, transcripts and links to media: 2 written, 0 present"
+    assert read_arrays(out / "label-6way.npz")["train_corpus"]["b"] == {"emo": "sad", "val": 1.0}
+    assert (out / "audio" / "a.wav").read_bytes() == b"sound"
+    again = cli("export", tmp_path / "new.mer", out, "--corpus", "mer2023", "--json").json
+    assert (again["files"], again["unchanged"]) == ([], 2)
+
+    (folder / "audio" / "a.wav").unlink()
+    lacking = cli("export", tmp_path / "new.mer", out, "--corpus", "mer2023")
+    assert lacking.code == 1
+    assert "no such file in" in lacking.out
+
+
+def test_options_that_do_not_go_with_a_corpus(
+    cli: Merstore, folder: Path, filled: Path, tmp_path: Path
+) -> None:
+    new = tmp_path / "new.mer"
+    for args in (
+        ["import", new, folder, "--corpus", "mer2023", "--dataset", "mer2023"],
+        ["import", new, folder, "--corpus", "mer1066"],
+        ["export", filled, tmp_path / "out", FRAMES, "--corpus", "mer2023"],
+        ["export", filled, tmp_path / "out", "--corpus", "meld"],
+        ["export", filled, tmp_path / "out", "--media", folder],
+    ):
+        assert cli(*args).code == 2, args
+    assert not new.exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_with_nothing_of_the_corpus(cli: Merstore, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    result = cli("import", tmp_path / "new.mer", tmp_path / "empty", "--corpus", "mer2023")
+    assert result.code == 1
+    assert "nothing of mer2023 in" in result.err
