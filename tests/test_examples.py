@@ -126,6 +126,34 @@ def test_a_batch_becomes_a_tensordict(tmp_path: Path) -> None:
     assert "first four: clip_048 clip_049 clip_050 clip_051 labels [0, 1, 2, 0]" in out
 
 
+def test_a_dataset_class_of_affectgpt_reads_from_the_store(tmp_path: Path) -> None:
+    out = run("affectgpt_dataset.py", tmp_path)
+    assert "frame: frame_CLIP_VIT_LARGE_emotion_peak_8frms" in out
+    assert "use_preextracted_features = True: ignored" in out
+    batch = "mask: frames [4, 8, 768], audios [4, 8, 1024], ids [4, 8]"
+    assert out.count(batch) == 3
+    assert "with sound: [True, True, True, False]" in out
+    assert "raise: view mer2023/audio@HUBERT_LARGE/8clips lacks 1" in out
+    assert "one gather, the same frames: True" in out
+
+
+def test_views_become_safetensors(tmp_path: Path) -> None:
+    pytest.importorskip("safetensors")
+    out = run("with_safetensors.py", tmp_path)
+    assert "toy/frame@CLIP/uniform_8frms: 96 samples, 49,152 bytes" in out
+    assert "features-00003-of-00003.safetensors" in out
+    assert "186 samples as in the store" in out
+
+
+def test_a_folder_of_mertools_goes_in_and_comes_out(tmp_path: Path) -> None:
+    pytest.importorskip("yaml")
+    out = run("mertools_folder.py", tmp_path)
+    assert "mer2023/face/openface: 12 entries (None, 112, 112, 3) uint8" in out
+    assert "sample_00000008: happy, Sentence 8." in out
+    assert "of 62 files are the same bytes" in out
+    assert re.search("^differs:( label-6way.npz)?$", out, re.MULTILINE)
+
+
 def test_every_example_is_tested() -> None:
     told = Path(__file__).read_text(encoding="utf-8")
     scripts = sorted(path.name for path in EXAMPLES.glob("*.py") if path.name != "toy.py")

@@ -36,6 +36,7 @@ STORED = ("frame", "face", "audio", "au")
 
 _ENCODERS = {"visual_encoder": "CLIP_VIT_LARGE", "acoustic_encoder": "HUBERT_LARGE"}
 _FACES = 8  # the fork's writer and reader know no other number
+_MODEL_FRAMES = "model.vis_processor.train.n_frms"
 _AU_FOLDER = "au_CLIP_VITB32_8frms"
 _ROOT_AT_INFERENCE = "./preextracted_features"
 
@@ -61,7 +62,7 @@ _IGNORED = {
         "it is of the inference runner",
     ),
 }
-_SECTIONS = {"run": "it is of the training loop", "model": "it is of the model, but for n_frms"}
+_SECTIONS = {"run": "it is of the training loop", "model": "it is of the model"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +205,7 @@ class _Settings:
         self.mode = self._mode(face_or_frame)
         self.features: dict[str, str] = {}
         self.rows: dict[str, int] = {}
+        self.extra: Outcome | None = None
 
     def sources(self) -> Sources:
         encoders = {key: self.part.take(key, str, usual) for key, usual in _ENCODERS.items()}
@@ -230,7 +232,7 @@ class _Settings:
         for key, value in self.part.given.items():
             if key not in self.part.outcomes:
                 self.part.told(key, value, False, _IGNORED.get(key) or self._strange(str(key)))
-        keys = [*self.part.outcomes.values()]
+        keys = [*self.part.outcomes.values(), *([self.extra] if self.extra else [])]
         keys += [
             Outcome(key, "...", False, _SECTIONS.get(key, "it is another section"))
             for key in self.config
@@ -318,14 +320,15 @@ class _Settings:
         frames = self.part.take("frame_n_frms", int, None)
         if frames is None:
             model: Any = self.config
-            for key in ("model", "vis_processor", "train", "n_frms"):
+            for key in _MODEL_FRAMES.split("."):
                 model = model.get(key) if isinstance(model, Mapping) else None
             if not isinstance(model, int) or isinstance(model, bool):
                 raise InvalidKey(
                     f"{self.part.at}frame_n_frms: how many frames? It is part of the feature's "
-                    "name; give it, or model.vis_processor.train.n_frms"
+                    f"name; give it, or {_MODEL_FRAMES}"
                 )
             frames = model
+            self.extra = Outcome(_MODEL_FRAMES, frames, True, "stands for frame_n_frms")
         self.features["frame"] = f"frame_{encoder}_{sampling}_{frames}frms"
         self.rows["frame"] = frames
         self._tell("frame_sampling", sampling, {"frame"})

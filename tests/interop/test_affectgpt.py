@@ -356,6 +356,13 @@ def test_at_inference_the_sampling_asks_for_stored_frames() -> None:
     uniform["inference"]["use_preextracted_frame"] = True
     asked = settings(uniform, "mer2023", section="inference", face_or_frame="faceframe")
     assert asked.features["frame"] == "frame_CLIP_VIT_LARGE_uniform_8frms"
+    # the number of frames is the model's where the section has none
+    short = {key: value for key, value in YAML["inference"].items() if key != "frame_n_frms"}
+    four = settings(
+        YAML | {"inference": short}, "mer2023", section="inference", face_or_frame="frame"
+    )
+    assert four.features["frame"] == FRAME
+    assert [o.value for o in four.keys if o.used and o.key.startswith("model.")] == [8]
     # as for the runner, the mode is that of the training data's section
     mode = settings(YAML, "mer2023", section="inference").mode
     assert mode == "multiface_audio_face_text"
