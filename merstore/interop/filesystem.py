@@ -128,14 +128,15 @@ class MerstoreFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
     def _store(self, path: str) -> tuple[Store, tuple[str, ...]]:
         parts = path.split("/")
-        for length in range(len(parts), 1, -1):
-            folder = "/".join(parts[:length])
-            with self._lock:
-                store = self._stores.get(folder)
-                if store is None and os.path.isfile(f"{folder}/data.mdb"):
-                    store = self._stores[folder] = open_store(folder)
-            if store is not None:
-                return store, tuple(parts[length:])
+        folders = ["/".join(parts[:length]) for length in range(len(parts), 1, -1)]
+        with self._lock:
+            folder = next((each for each in folders if each in self._stores), None)
+            if folder is None:
+                folder = next((f for f in folders if os.path.isfile(f"{f}/data.mdb")), None)
+                if folder is not None:
+                    self._stores[folder] = open_store(folder)
+            if folder is not None:
+                return self._stores[folder], tuple(parts[folder.count("/") + 1 :])
         raise NoFile(
             f"{path}: no store on this path: merstore://<store>/<dataset>/<view>/<name>.npy"
         )
@@ -143,7 +144,9 @@ class MerstoreFileSystem(AbstractFileSystem):  # type: ignore[misc]
     def _in(
         self, store: Store, path: str, rest: tuple[str, ...]
     ) -> tuple[View, str] | list[str] | None:
-        for length in range(min(len(rest), 3), 0, -1):
+        lengths = range(min(len(rest), 3), 0, -1)
+        known = (length for length in lengths if (str(store.path), rest[:length]) in self._views)
+        for length in (*known, *lengths):  # to look for a view takes longer than to read a sample
             view = self._view(store, rest[:length])
             if view is None:
                 continue
@@ -179,11 +182,11 @@ class MerstoreFileSystem(AbstractFileSystem):  # type: ignore[misc]
     def _array(self, path: str, view: View, sample: str) -> np.ndarray:
         try:
             return view[sample]
-        except MissingEntry:
+        except (MissingEntry, UnknownView):
             view.store.refresh()  # it may have been written since
         try:
             return view[sample]
-        except MissingEntry as error:
+        except (MissingEntry, UnknownView) as error:
             raise NoFile(f"{path}: {error}") from None
 
     def _file(self, path: str, view: View, sample: str) -> dict[str, Any]:

@@ -126,6 +126,18 @@ def test_what_is_written_meanwhile_is_found(
         assert np.load(file).all()
 
 
+def test_a_view_that_was_dropped_is_gone(
+    filled: Store, fs: "filesystem.MerstoreFileSystem"
+) -> None:
+    url = f"{filled.path}/{FOLDER}/b.npy"
+    assert fs.exists(url)
+    filled.drop_view(VIEW)
+    fs.invalidate_cache()
+    assert not fs.exists(url)
+    with pytest.raises(filesystem.NoFile, match=r"no audio_HUBERT_LARGE_8clips/b\.npy"):
+        fs.open(url)
+
+
 def test_relative_paths_are_of_the_working_directory(
     filled: Store, fs: "filesystem.MerstoreFileSystem", monkeypatch: pytest.MonkeyPatch
 ) -> None:
