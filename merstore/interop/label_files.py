@@ -152,8 +152,10 @@ def _transcripts(columns: Mapping[str, Transcripts], order: list[str]) -> bytes:
 
 
 def _csv(columns: list[str], rows: list[dict[str, Any]]) -> bytes:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
+    lines = []
+    for row in [dict(zip(columns, columns, strict=True)), *rows]:
+        line = io.StringIO(newline="")
+        # this line end makes csv put quotes around either of its characters in a text
+        csv.DictWriter(line, columns, lineterminator="\r\n").writerow(row)
+        lines.append(line.getvalue().removesuffix("\r\n") + "\n")
+    return "".join(lines).encode()
