@@ -15,7 +15,8 @@ from merstore.errors import ReadOnlyStore
 from merstore.store.store import Store
 
 fsspec = pytest.importorskip("fsspec")
-filesystem = pytest.importorskip("merstore.interop.filesystem")
+
+from merstore.interop.filesystem import MerstoreFileSystem, NoFile  # noqa: E402
 
 VIEW = "mer2023/audio@HUBERT_LARGE/8clips"
 FOLDER = "audio_HUBERT_LARGE_8clips"
@@ -34,14 +35,14 @@ def filled(store: Store) -> Store:
 
 
 @pytest.fixture
-def fs() -> Iterator["filesystem.MerstoreFileSystem"]:
-    opened = filesystem.MerstoreFileSystem(skip_instance_cache=True)
+def fs() -> Iterator[MerstoreFileSystem]:
+    opened = MerstoreFileSystem(skip_instance_cache=True)
     yield opened
     opened.close()
 
 
 def test_a_file_is_the_bytes_that_numpy_would_save(
-    filled: Store, fs: "filesystem.MerstoreFileSystem", tmp_path: Path
+    filled: Store, fs: MerstoreFileSystem, tmp_path: Path
 ) -> None:
     for path in (VIEW, "meld/audio@eGeMAPS/FRA"):
         for name in filled[path]:
@@ -55,16 +56,14 @@ def test_a_file_is_the_bytes_that_numpy_would_save(
             assert (loaded.dtype, loaded.tobytes()) == (array.dtype, array.tobytes())
 
 
-def test_a_view_goes_by_its_folder_name_too(
-    filled: Store, fs: "filesystem.MerstoreFileSystem"
-) -> None:
+def test_a_view_goes_by_its_folder_name_too(filled: Store, fs: MerstoreFileSystem) -> None:
     for below in (f"mer2023/{FOLDER}", f"MER2023/{FOLDER}", FOLDER, VIEW):
         with fs.open(f"{filled.path}/{below}/b.npy") as file:
             assert np.array_equal(np.load(file), filled[VIEW]["b"])
         assert len(fs.ls(f"{filled.path}/{below}")) == 3
 
 
-def test_bfloat16_is_read_as_float32(filled: Store, fs: "filesystem.MerstoreFileSystem") -> None:
+def test_bfloat16_is_read_as_float32(filled: Store, fs: MerstoreFileSystem) -> None:
     torch = pytest.importorskip("torch")
     view = filled.create_view("mer2023/frame@clip/UTT", dtype="bfloat16", shape=(4,))
     view["x"] = torch.arange(4, dtype=torch.bfloat16)
@@ -73,9 +72,7 @@ def test_bfloat16_is_read_as_float32(filled: Store, fs: "filesystem.MerstoreFile
     assert len(data) == entry["size"] == 128 + 16
 
 
-def test_listings_lead_from_the_store_to_each_sample(
-    filled: Store, fs: "filesystem.MerstoreFileSystem"
-) -> None:
+def test_listings_lead_from_the_store_to_each_sample(filled: Store, fs: MerstoreFileSystem) -> None:
     root = str(filled.path)
     assert fs.ls(root, detail=False) == [f"{root}/meld", f"{root}/mer2023"]
     assert fs.ls(f"{root}/mer2023", detail=False) == [f"{root}/mer2023/audio@HUBERT_LARGE"]
@@ -91,31 +88,29 @@ def test_listings_lead_from_the_store_to_each_sample(
 
 
 def test_what_is_not_there_is_said_with_its_reason(
-    filled: Store, fs: "filesystem.MerstoreFileSystem", tmp_path: Path
+    filled: Store, fs: MerstoreFileSystem, tmp_path: Path
 ) -> None:
     root = str(filled.path)
     assert not fs.exists(f"{root}/{VIEW}/mute.npy")
     with pytest.raises(FileNotFoundError, match=r"no_audio.*has no sound"):
         fs.open(f"{root}/{VIEW}/mute.npy")
-    with pytest.raises(filesystem.NoFile, match=r"no mer2024 in .*merstore ls"):
+    with pytest.raises(NoFile, match=r"no mer2024 in .*merstore ls"):
         fs.ls(f"{root}/mer2024")
     for stray in ("b", "b.npz", "b.npy/c.npy", ".npy"):
-        with pytest.raises(filesystem.NoFile):
+        with pytest.raises(NoFile):
             fs.open(f"{root}/{VIEW}/{stray}")
-    with pytest.raises(filesystem.NoFile, match="no store on this path"):
+    with pytest.raises(NoFile, match="no store on this path"):
         fs.ls(str(tmp_path))
     with pytest.raises(IsADirectoryError, match="name a sample in it"):
         fs.open(f"{root}/{VIEW}")
 
 
-def test_it_is_for_reading(filled: Store, fs: "filesystem.MerstoreFileSystem") -> None:
+def test_it_is_for_reading(filled: Store, fs: MerstoreFileSystem) -> None:
     with pytest.raises(ReadOnlyStore, match="merstore import"):
         fs.open(f"{filled.path}/{VIEW}/new.npy", "wb")
 
 
-def test_what_is_written_meanwhile_is_found(
-    filled: Store, fs: "filesystem.MerstoreFileSystem"
-) -> None:
+def test_what_is_written_meanwhile_is_found(filled: Store, fs: MerstoreFileSystem) -> None:
     url = f"{filled.path}/{VIEW}/new.npy"
     assert not fs.exists(url)
     filled[VIEW]["new"] = np.zeros((8, 5), np.float32)
@@ -126,26 +121,24 @@ def test_what_is_written_meanwhile_is_found(
         assert np.load(file).all()
 
 
-def test_a_view_that_was_dropped_is_gone(
-    filled: Store, fs: "filesystem.MerstoreFileSystem"
-) -> None:
+def test_a_view_that_was_dropped_is_gone(filled: Store, fs: MerstoreFileSystem) -> None:
     url = f"{filled.path}/{FOLDER}/b.npy"
     assert fs.exists(url)
     filled.drop_view(VIEW)
     fs.invalidate_cache()
     assert not fs.exists(url)
-    with pytest.raises(filesystem.NoFile, match=r"no audio_HUBERT_LARGE_8clips/b\.npy"):
+    with pytest.raises(NoFile, match=r"no audio_HUBERT_LARGE_8clips/b\.npy"):
         fs.open(url)
 
 
 def test_relative_paths_are_of_the_working_directory(
-    filled: Store, fs: "filesystem.MerstoreFileSystem", monkeypatch: pytest.MonkeyPatch
+    filled: Store, fs: MerstoreFileSystem, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(filled.path.parent)
     assert fs.exists(f"merstore://{filled.path.name}/{VIEW}/b.npy")
 
 
-def test_it_goes_to_another_process(filled: Store, fs: "filesystem.MerstoreFileSystem") -> None:
+def test_it_goes_to_another_process(filled: Store, fs: MerstoreFileSystem) -> None:
     fs.ls(str(filled.path))
     copy = pickle.loads(pickle.dumps(fs))
     assert copy.isdir(str(filled.path))

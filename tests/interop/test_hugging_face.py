@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from merstore.errors import InvalidTensor, MissingEntry
+from merstore.interop import hugging_face
 from merstore.store.store import Store
 
 datasets = pytest.importorskip("datasets")
-hugging_face = pytest.importorskip("merstore.interop.hugging_face")
 
 NAMES = ["a", "b", "中文"]
 

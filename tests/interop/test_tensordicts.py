@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from merstore.interop.tensordicts import to_tensordict
 from merstore.load import FeatureDataset
 from merstore.store.store import Store
 
-tensordict = pytest.importorskip("tensordict")
-tensordicts = pytest.importorskip("merstore.interop.tensordicts")
+pytest.importorskip("tensordict")
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_keys_and_tensors_are_the_batchs(filled: Store, layout: str) -> None:
         layout={"audio": layout},
     )
     batch = dataset[[0, 1, 2, 3]]
-    made = tensordicts.to_tensordict(batch)
+    made = to_tensordict(batch)
     assert made.batch_size == (4,)
     assert list(made["name"]) == names
     assert set(made.keys()) == {"name", *batch.keys()}
