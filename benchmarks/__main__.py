@@ -13,6 +13,7 @@ from pathlib import Path
 from . import (
     cold,
     decoding,
+    dropin,
     filling,
     gathering,
     importing,
@@ -36,6 +37,7 @@ CASES: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "decoding": decoding.run,
     "filling": filling.run,
     "import": importing.run,
+    "dropin": dropin.run,
 }
 RESULTS = Path(__file__).parent / "results"
 DISK_GB = 12

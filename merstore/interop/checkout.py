@@ -235,7 +235,7 @@ def _as_ours(
             return False
         for attribute, number in places.items():
             theirs = np.array([np.asarray(value) for value in getattr(trial, attribute)])
-            ours = blocks[number]
+            ours = blocks[number].astype(np.float32)  # what a batch makes of them
             if theirs.shape != ours.shape or theirs.astype(np.float32).tobytes() != ours.tobytes():
                 return False
     except MerstoreError:
@@ -286,7 +286,7 @@ def _marked(value: Any, count: int) -> int | None:
 def _blocks(
     roots: list[str], args: Any, names: Sequence[str], top: bool
 ) -> Sequence[np.ndarray] | None:
-    """The roles' arrays, float32; None where there is not the number of roles that there should be."""
+    """The roles' arrays; None where there is not the number of roles that there should be."""
     try:
         if top:
             return mertools.DataFeatTopN(roots, names, {}).blocks

@@ -14,6 +14,7 @@ saved as one has a failure record `EMPTY`, and is given back as it was. bfloat16
 files cannot hold, is given as float32.
 """
 
+import mmap
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,10 +25,13 @@ import numpy as np
 
 from merstore.errors import InvalidTensor, MerstoreError, MissingEntry, UnknownView
 from merstore.interop.feature_paths import FeaturePaths
+from merstore.store.batch import allocate
 from merstore.store.dtypes import CODES
 from merstore.store.entry import Failure, IndexEntry, unpack
+from merstore.store.environment import Environment
 from merstore.store.keys import sample_key
 from merstore.store.legacy import dataset_key
+from merstore.store.snapshot import Snapshot
 from merstore.store.store import Store, open_store
 from merstore.store.view import View
 
@@ -57,7 +61,8 @@ EMPTY = "empty_array"
 """Kind of the failure record that stands for an array without elements; its message is
 ``<dtype> <shape>``."""
 
-CHUNK_BYTES = 32 << 20  # of a view read at a time, where what is kept is less than what is read
+MAPPED_BYTES = 4 << 20  # of a feature folder from which on arrays are not copied out of the store
+CHUNK_BYTES = 8 << 20  # of a view read at a time, where what is kept is less than what is read
 ROLES = ("audio", "text", "video")
 SCALES = {"utt": 1, "frm_align": 6, "frm_unalign": 12}
 """feat_type -> the scale that MERTools' trainer sets for it."""
@@ -153,18 +158,19 @@ class Features:
 
     def _resolve(self, on_miss: str) -> None:
         view = self.view
-        entries = self._entries()
+        self._snapshot, entries = self._entries()
         if None in entries:
             view.store.refresh()  # another process may have written meanwhile
-            entries = self._entries()
+            self._snapshot, entries = self._entries()
         absent = [i for i, entry in enumerate(entries) if entry is None]
         absent = [i for i in absent if not self._from_elsewhere(i)]
         if absent and on_miss == "fill":
             view._fill([self.names[i] for i in absent])
-            entries = self._entries()
+            self._snapshot, entries = self._entries()
             absent = [i for i in absent if entries[i] is None]
         if absent:
             self._miss(absent, on_miss, entries)
+        self._stored = entries
         code = CODES[view.record.dtype]
         shapes: dict[tuple[int, ...], tuple[int, ...]] = {}
         for i, entry in enumerate(entries):
@@ -178,11 +184,11 @@ class Features:
                 shape = shapes[entry.shape] = _row_shape(entry.shape, self._named(i))
             self.shapes.append(shape)
 
-    def _entries(self) -> list[IndexEntry | None]:
+    def _entries(self) -> tuple[Snapshot, list[IndexEntry | None]]:
         snapshot = self.view.store.snapshot()
         prefix = self.view._record_at(snapshot).prefix
         values = snapshot.get_each(b"index", prefix, [sample_key(name) for name in self.names])
-        return [None if value is None else unpack(value) for value in values]
+        return snapshot, [None if value is None else unpack(value) for value in values]
 
     def _from_elsewhere(self, i: int) -> bool:
         """Take an empty array as it was, or the file that is no part of the store."""
@@ -233,6 +239,46 @@ class Features:
         by_row = dict(zip(rows, found, strict=True))
         return [by_row[i] if i in by_row else self._other[i] for i in range(start, stop)]
 
+    def mapped(self) -> list[Array] | None:
+        """The arrays where they lie, in a mapping of the store's file of their own: they take no
+        memory but the page cache's until one is written to, which changes a copy of its pages. They
+        keep the snapshot, so that nobody uses their pages again. None where that cannot be.
+        """
+        store, snapshot = self.view.store, self._snapshot
+        environment = snapshot.environment
+        if store.io != "map" or store.checksum or not environment.locked or not snapshot.alive:
+            return None
+        if self.view.dtype == "bfloat16":
+            return None
+        pages = snapshot.pages(self.view._record_at(snapshot).number)
+        places = [
+            (entry.page if pages is None else pages.get(entry.block, -1)) * environment.page_bytes
+            + 16 + entry.offset
+            if entry is not None and i not in self._other else 0
+            for i, entry in enumerate(self._stored)
+        ]  # fmt: skip
+        size = environment.committed_bytes()
+        sizes = [entry.nbytes if entry is not None else 0 for entry in self._stored]
+        if any(not 0 <= at <= size - n for at, n in zip(places, sizes, strict=True)):
+            return None
+        mapping = _map_private(environment, size)
+        if mapping is None:
+            return None
+        mapping.snapshot = snapshot
+        _read_ahead(mapping, [(at, n) for at, n in zip(places, sizes, strict=True) if at])
+        dtype = np.dtype(self.view.dtype)
+        return [
+            self._other[i]
+            if i in self._other
+            else np.frombuffer(mapping, dtype, n // dtype.itemsize, at).reshape(shape)
+            for i, (at, n, shape) in enumerate(zip(places, sizes, self.shapes, strict=True))
+        ]
+
+    @property
+    def nbytes(self) -> int:
+        """Of all that is stored."""
+        return sum(entry.nbytes for entry in self._stored if entry is not None)
+
     def chunks(self) -> Iterator[tuple[int, list[Array]]]:
         """All arrays, some at a time: the number of the first of them, and the arrays."""
         sizes = np.array([np.prod(shape) for shape in self.shapes], np.int64)
@@ -241,21 +287,55 @@ class Features:
         for start, stop in zip(starts, [*starts[1:], len(self.names)], strict=True):
             yield start, self.arrays(start, stop)
 
-    def means_into(self, out: Array) -> bool:
-        """Put each one's mean over time into `out`, float32 ``[N, dim]``, by batches, if all are
-        single rows of floats.
+    def single_rows(self) -> Array | None:
+        """Each one's mean over time, ``[N, dim]``, in one pass, where all are single rows of float16
+        (which their means are, too) or float32; None where they are not.
         """
-        if self._other or any(shape != (1, out.shape[1]) for shape in self.shapes):
-            return False
-        if self.view.dtype == "bfloat16" or self.view.dtype in (np.float16, np.float32):
-            row = self.view.record.row_shape
-            self.view.gather(self.names, out=out.reshape(len(out), *row), dtype="float32")
-            out += np.float32(0)  # a mean is a sum, which begins with 0: -0. becomes 0.
-            return True
-        return False
+        dim = self.shapes[0][-1]
+        if self._other or any(shape != (1, dim) for shape in self.shapes):
+            return None
+        stored = self.view.dtype
+        if stored != "bfloat16" and stored not in (np.float16, np.float32):
+            return None
+        dtype = np.float16 if stored == np.float16 else np.float32
+        out = allocate((len(self.names), dim), np.dtype(dtype))
+        self.view.gather(self.names, out=out.reshape(len(out), *self.view.record.row_shape))
+        out += dtype(0)  # a mean is a sum, which begins with 0: -0. becomes 0.
+        return out
 
     def _named(self, i: int) -> str:
         return f"{self.view.path}/{self.names[i]}"
+
+
+class _Mapping(mmap.mmap):
+    snapshot: Snapshot  # keeps the bytes in place as long as an array refers to this
+
+
+def _map_private(environment: Environment, size: int) -> _Mapping | None:
+    """The store's file, writable for us alone; None where it is another file by now, or address
+    space is short.
+    """
+    try:
+        with open(environment.path / "data.mdb", "rb") as file:
+            status = os.fstat(file.fileno())
+            if (status.st_dev, status.st_ino) != environment.key or status.st_size < size:
+                return None
+            flags = mmap.MAP_PRIVATE | getattr(mmap, "MAP_NORESERVE", 0)
+            return _Mapping(file.fileno(), size, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    except OSError:
+        return None
+
+
+def _read_ahead(mapping: mmap.mmap, parts: list[tuple[int, int]]) -> None:
+    """Ask for the pages of all parts at once, those that are together in one piece."""
+    begin = end = 0
+    for at, nbytes in [*sorted(parts), (len(mapping) + mmap.PAGESIZE, 0)]:
+        first = at // mmap.PAGESIZE * mmap.PAGESIZE
+        if first > end:
+            if end > begin:
+                mapping.madvise(mmap.MADV_WILLNEED, begin, min(end, len(mapping)) - begin)
+            begin = first
+        end = max(end, at + nbytes)
 
 
 def _row_shape(shape: tuple[int, ...], name: str) -> tuple[int, ...]:
@@ -306,13 +386,17 @@ def func_read_multiprocess(
 ) -> tuple[list[Array], int]:
     """The samples of a feature folder, ``(T, D)`` each, in the order of `names`, and D of the first.
 
+    The arrays can be written to, and are nobody else's. Small ones lie in one buffer; where all
+    together are more than MAPPED_BYTES, they are mapped (`Features.mapped`).
+
     `processor` and `model_name` are taken and not used, as in the reference, which reads nothing
     but ``"feat"``. Raises UnknownView, with the nearest folders, and MissingEntry.
     """
     if read_type != "feat":
         raise MerstoreError(f'read_type is "feat", not {read_type!r}: nothing else can be read')
     features = Features(feature_root, names)
-    return features.arrays(), features.dim
+    arrays = features.mapped() if features.nbytes >= MAPPED_BYTES else None
+    return features.arrays() if arrays is None else arrays, features.dim
 
 
 def func_read_one_feat(argv: tuple[Any, Any, Any, Any]) -> Array:
@@ -431,7 +515,7 @@ def snr_folder(folder: str, snr: str | None) -> str:
 
 
 class _Dataset:
-    """What the two datasets share: `blocks` of float32, one for each role, and the labels."""
+    """What the two datasets share: `blocks`, one for each role, and the labels."""
 
     keys: tuple[str, ...]
     plurals: tuple[str, ...]
@@ -445,7 +529,7 @@ class _Dataset:
         return len(self.names)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """float32 views of the features, and ``emo``, ``val``, ``name``."""
+        """Views of the features, and ``emo``, ``val``, ``name``."""
         item: dict[str, Any] = {
             key: block[index] for key, block in zip(self.keys, self.blocks, strict=True)
         }
@@ -460,7 +544,9 @@ class _Dataset:
         import torch
 
         batch = {
-            plural: torch.from_numpy(np.stack([instance[key] for instance in instances]))
+            plural: torch.from_numpy(
+                np.stack([instance[key] for instance in instances], dtype=np.float32)
+            )
             for key, plural in zip(self.keys, self.plurals, strict=True)
         }
         emos = torch.tensor([int(instance["emo"]) for instance in instances], dtype=torch.int64)
@@ -486,8 +572,9 @@ class DataFeat(_Dataset):
     snr: which noisy variant of the folders. on_miss: as of Features; ``"skip"`` drops a sample that
     any role lacks, ``"mask"`` puts zeros.
 
-    Features are read once, and held once, as float32 at their final length: roles that read the
-    same folder alike share one block. `blocks` are ``(N, D)`` (utt) or ``(N, L, D)``, in the order
+    Features are read once, and held once, at their final length: roles that read the same folder
+    alike share one block. They are float32, as batches are; vectors that are stored as float16 stay
+    so until they are in a batch. `blocks` are ``(N, D)`` (utt) or ``(N, L, D)``, in the order
     audio, text, video.
     """
 
@@ -611,8 +698,8 @@ def _compressed(features: Features, scale: int) -> "np.ndarray[Any, np.dtype[np.
 def _block(
     features: Features, steps: "list[np.ndarray[Any, np.dtype[np.int64]]]", mean: bool
 ) -> Array:
-    """All of a folder as float32, mapped to the lengths of each step in turn; then averaged over
-    time, ``[N, D]``, or padded in front to the longest, ``[N, L, D]``.
+    """All of a folder, mapped to the lengths of each step in turn; then averaged over time, ``[N,
+    D]``, or padded in front to the longest, ``[N, L, D]``. float32, or as `Features.single_rows`.
     """
     count, tail = len(features.names), features.shapes[0][1:]
     for i, shape in enumerate(features.shapes):
@@ -622,10 +709,8 @@ def _block(
                 "feature folder has one dimension; import it again without this sample"
             )
     longest = int(steps[-1].max(initial=0))
-    if mean and len(tail) == 1:
-        out = np.empty((count, *tail), np.float32)
-        if features.means_into(out):
-            return out
+    if mean and (rows := features.single_rows()) is not None:
+        return rows
     out = np.zeros((count, *tail) if mean else (count, longest, *tail), np.float32)
     for first, arrays in features.chunks():
         for i, array in enumerate(arrays, first):
