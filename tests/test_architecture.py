@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "interop": KNOWN | {"load", "extract", "corpora"},
     "noise": STORE | {"extract"},
     "models": {"errors"},
-    "score": {"errors"},
+    "score": {"errors", "corpora"},  # corpora: to read label files
     "run": KNOWN | {"pages", "load", "corpora", "interop", "models", "score"},
     "cli": ALL,
     "demo": ALL | {"cli"},

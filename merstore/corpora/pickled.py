@@ -9,19 +9,21 @@ what NumPy's would have made (an array of one object, a dtype, a scalar) is made
 instruction, name or shape is refused.
 """
 
-import io
 import pickletools
 import re
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from merstore.errors import MerstoreError
 
 MAX_BYTES = 256 << 20  # of one array, unpacked; the largest known one has 115,595 samples, 10 MB
+_CHUNK = 16 << 20
 
 _LITERALS = {
     "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT",
@@ -66,25 +68,60 @@ class Arrays:
 
     def __getitem__(self, name: str) -> Any:
         """What the 0-d object array `name` holds. Raises MerstoreError."""
-        at = f"{self.path}: array {name}"
-        if self._sizes[name] > MAX_BYTES:
-            raise MerstoreError(f"{at}: {self._sizes[name]:,} bytes are too many for labels")
+        with self._open(name) as (dtype, shape, file):
+            if dtype != np.dtype(object) or shape != ():
+                raise MerstoreError(f"{self._at(name)}: {dtype} {shape} is no dictionary of labels")
+            return self._unpickled(name, file, shape)
+
+    def items(self, name: str) -> list[Any]:
+        """The items of the 1-d array `name`: texts, bytes, numbers or what a pickle of them may
+        hold. Raises MerstoreError.
+        """
+        with self._open(name) as (dtype, shape, file):
+            if len(shape) != 1 or dtype.kind not in "OUSbiuf" or not dtype.itemsize:
+                raise MerstoreError(f"{self._at(name)}: {dtype} {shape} is no list of texts")
+            if dtype == np.dtype(object):
+                found = self._unpickled(name, file, shape)
+                assert isinstance(found, list)
+                return found
+            # A text array is as wide as its longest text: it is never in memory as a whole.
+            items: list[Any] = []
+            while len(items) < shape[0]:
+                count = min(shape[0] - len(items), max(1, _CHUNK // dtype.itemsize))
+                data = file.read(count * dtype.itemsize)
+                if len(data) < count * dtype.itemsize:
+                    raise MerstoreError(f"{self._at(name)}: cut short: download or copy it again")
+                items += np.ndarray((count,), dtype, data).tolist()
+            return items
+
+    def _at(self, name: str) -> str:
+        return f"{self.path}: array {name}"
+
+    @contextmanager
+    def _open(self, name: str) -> Iterator[tuple[np.dtype[Any], tuple[int, ...], IO[bytes]]]:
+        """dtype and shape of an array, and its file, read up to where its items begin."""
         try:
             with zipfile.ZipFile(self.path) as file, file.open(f"{name}.npy") as member:
-                data = io.BytesIO(member.read(MAX_BYTES))
-            version = np.lib.format.read_magic(data)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else None
-            shape, _, dtype = (read or np.lib.format.read_array_header_2_0)(data)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-            raise MerstoreError(f"{at}: damaged ({error}): download or copy it again") from None
-        if dtype != np.dtype(object) or shape != ():
-            raise MerstoreError(f"{at}: {dtype} {shape} is no dictionary of labels")
+                version = np.lib.format.read_magic(member)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else None
+                shape, _, dtype = (read or np.lib.format.read_array_header_2_0)(member)
+                yield dtype, shape, member
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise MerstoreError(
+                f"{self._at(name)}: damaged ({error}): download or copy it again"
+            ) from None
+
+    def _unpickled(self, name: str, file: IO[bytes], shape: tuple[int, ...]) -> Any:
+        if self._sizes[name] > MAX_BYTES:
+            raise MerstoreError(
+                f"{self._at(name)}: {self._sizes[name]:,} bytes are too many for labels"
+            )
         try:
-            return unpickle(data.read())
+            return unpickle(file.read(MAX_BYTES), shape)
         except Refused as refused:
             raise MerstoreError(
-                f"{at}: {refused}. Only what label files hold is read (dicts, lists, texts, "
-                "numbers); export it as csv if you trust it"
+                f"{self._at(name)}: {refused}. Only what label files hold is read (dicts, lists, "
+                "texts, numbers); export it as csv if you trust it"
             ) from None
 
 
@@ -115,10 +152,10 @@ class _Dtype:
         self.order = "<"
 
 
-def unpickle(data: bytes) -> Any:
-    """The object in a pickled 0-d object array. Raises Refused."""
+def unpickle(data: bytes, shape: tuple[int, ...] = ()) -> Any:
+    """The object in a pickled 0-d object array, or the list of those in a 1-d one. Raises Refused."""
     try:
-        result = _run(data)
+        result = _run(data, shape)
     except Refused:
         raise
     except (ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryError) as error:
@@ -128,7 +165,7 @@ def unpickle(data: bytes) -> Any:
     return result.item
 
 
-def _run(data: bytes) -> Any:
+def _run(data: bytes, shape: tuple[int, ...]) -> Any:
     stack: list[Any] = []
     marks: list[int] = []
     memo: dict[int, Any] = {}
@@ -174,7 +211,7 @@ def _run(data: bytes) -> Any:
         elif name == "BUILD":
             (state,) = _take(stack, len(stack) - 1)
             target = stack[-1]
-            _set_state(target, state)
+            _set_state(target, state, shape)
         elif name == "STOP":
             return stack.pop()
         else:
@@ -236,7 +273,7 @@ def _scalar(dtype: _Dtype, data: bytes) -> Any:
     return value
 
 
-def _set_state(target: Any, state: Any) -> None:
+def _set_state(target: Any, state: Any, expected: tuple[int, ...]) -> None:
     state = _plain(state, tuple)
     if isinstance(target, _Dtype):
         if state[1] not in ("<", ">", "|"):
@@ -244,8 +281,10 @@ def _set_state(target: Any, state: Any) -> None:
         target.order = state[1]
     elif isinstance(target, _Array):
         _, shape, dtype, _, items = state
-        if shape != () or _plain(dtype, _Dtype).code != "O8":
-            raise Refused("an array of another kind than one object")
-        (target.item,) = _plain(items, list)
+        if shape != expected or _plain(dtype, _Dtype).code != "O8":
+            raise Refused("an array of another kind than its header says")
+        if len(_plain(items, list)) != (expected[0] if expected else 1):
+            raise Refused("an array of another length")
+        target.item = items if expected else items[0]
     else:
         raise Refused("a state for what has none")
