@@ -154,6 +154,28 @@ def test_an_import_goes_on_and_finds_what_is_new(filled: Store, root: Path) -> N
     assert json.loads(filled["mer2023/video/file"][NAMES[0]].tobytes())["bytes"] == 12
 
 
+@pytest.mark.parametrize("stop", [3, 9, 14, 17, 21])
+def test_an_import_that_was_interrupted_goes_on(
+    filled: Store, root: Path, tmp_path: Path, stop: int
+) -> None:
+    def interrupt(done: int, total: int, nbytes: int) -> None:
+        if done >= stop:
+            raise KeyboardInterrupt
+
+    corpus = open_corpus("mer2023", root)
+    with Store(tmp_path / "second.mer", "a") as second:
+        with pytest.raises(KeyboardInterrupt):
+            import_corpus(second, corpus, progress=interrupt)
+        import_corpus(second, corpus)
+        assert second.verify() == []
+        for path, view in filled.items():
+            assert {name: second[path][name].tobytes() for name in second[path]} == {
+                name: view[name].tobytes() for name in view
+            }
+            failures = {(each.name, each.kind) for each in view.failures()}
+            assert {(each.name, each.kind) for each in second[path].failures()} == failures
+
+
 def test_labels_that_changed_are_told_and_replaced_when_asked(filled: Store, root: Path) -> None:
     changed = {**CORPUS, "test1_corpus": {FACELESS: {"emo": "happy", "val": 1.0}}}
     write_npz(root / "label-6way.npz", changed)
