@@ -18,8 +18,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.func import functional_call, vmap
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.adam import adam
 
@@ -191,11 +190,7 @@ class Stacked:
             for k in order:
                 torch.manual_seed(seeds[k])
                 models.append(shape.build(hypers[self._place[k]]).to(device))
-        self._model = models[0]
-        self._parameters = [
-            _Parameter(name, [model.get_parameter(name) for model in models])
-            for name, _ in self._model.named_parameters()
-        ]
+        self._model, self._parameters = _stack(models)
         self._masks = _Masks(self._model, [float(h["dropout"]) for h in hypers], noise, device)
         self._scales = {
             name: torch.tensor([float(hyper[name]) for hyper in hypers], device=device)
@@ -214,11 +209,11 @@ class Stacked:
         self._model.train()
         total = torch.zeros(len(self._place), dtype=torch.float64, device=self._device)
         leaves = [parameter.values for parameter in self._parameters]
+        self._scale(self._scales)
         for index in batches:
             batch = rows.take(index)
-            masks = self._masks.draw(batch.inputs, len(batch))
-            weights = {parameter.name: parameter.seen() for parameter in self._parameters}
-            logits, values, own = self._forward(weights, batch.inputs, masks, self._scales)
+            with self._masks.drawn(batch.inputs, len(batch)):
+                _, logits, values, own = self._model(batch.inputs)
             loss = losses(logits, values, own, batch.emos, batch.vals)
             self._step(torch.autograd.grad(loss.sum(), leaves, allow_unused=True))
             total += loss.detach()
@@ -231,49 +226,34 @@ class Stacked:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         self._model.eval()
         places = [self._place[k] for k in models]
-        weights = {parameter.name: parameter.seen() for parameter in self._parameters}
-        scales = self._scales
-        if places != list(range(len(self._place))):
-            index = torch.tensor(places, device=self._device)
-            weights = {name: x.index_select(0, index) for name, x in weights.items()}
-            scales = {name: x.index_select(0, index) for name, x in scales.items()}
+        every = places == list(range(len(self._place)))
+        index = torch.tensor(places, device=self._device)
         outputs = []
-        for batch in _parts(rows):
-            logits, values, own = self._forward(weights, batch.inputs, None, scales)
-            outputs.append((logits, values, own * len(batch)))
+        try:
+            if not every:
+                for parameter in self._parameters:
+                    parameter.put(parameter.values.index_select(0, index))
+            self._scale({name: x.index_select(0, index) for name, x in self._scales.items()})
+            for batch in _parts(rows):
+                _, logits, values, own = self._model(batch.inputs)
+                outputs.append((logits, values, own * len(batch)))
+        finally:
+            for parameter in self._parameters:
+                parameter.put(parameter.values)
         return _joined(outputs, len(rows))
 
     def weights(self, model: int) -> dict[str, np.ndarray]:
         place = self._place[model]
         return {
-            parameter.name: parameter.seen()[place].detach().cpu().numpy().copy()
+            parameter.name: parameter.of(place).detach().cpu().numpy().copy()
             for parameter in self._parameters
         }
 
     # -- inside
 
-    def _forward(
-        self,
-        weights: dict[str, Tensor],
-        inputs: dict[str, Tensor],
-        masks: list[Tensor] | None,
-        scales: dict[str, Tensor],
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits ``[K, B, C]``, values ``[K, B, R]`` and own losses ``[K]``."""
-
-        def one(
-            weights: dict[str, Tensor], masks: list[Tensor] | None, scales: dict[str, Tensor]
-        ) -> tuple[Tensor, Tensor, Tensor]:
-            with self._masks.given(masks):
-                for name, scale in scales.items():
-                    setattr(self._model, name, scale)
-                _, logits, values, own = functional_call(self._model, weights, (inputs,))
-            return logits, values, own
-
-        found: tuple[Tensor, Tensor, Tensor] = vmap(one, (0, None if masks is None else 0, 0))(
-            weights, masks, scales
-        )
-        return found
+    def _scale(self, scales: dict[str, Tensor]) -> None:
+        for name, scale in scales.items():
+            setattr(self._model, name, scale)
 
     def _step(self, gradients: Sequence[Tensor | None]) -> None:
         """One step of Adam on every model, each with its learning rate."""
@@ -310,23 +290,66 @@ class Stacked:
             )
 
 
-class _Parameter:
-    """One parameter of all models: ``values [K, ...]``, a leaf, with Adam's running means. Matrices
-    lie transposed, as the products of a step read and make them.
+class _Linear(nn.Module):
+    """K linear layers: ``[B, in]`` or ``[K, B, in] -> [K, B, out]``. weight: ``[K, in, out]``, the
+    way round in which the products of a step read and make it; bias: ``[K, 1, out]``.
     """
 
-    def __init__(self, name: str, each: Sequence[Tensor]) -> None:
-        self.name = name
-        stacked = torch.stack([x.detach() for x in each])
-        self._turned = stacked.dim() == 3
-        if self._turned:
-            stacked = stacked.transpose(1, 2).contiguous()
-        self.values = stacked.requires_grad_()
-        self.mean, self.square = torch.zeros_like(stacked), torch.zeros_like(stacked)
+    weight: Tensor
+    bias: Tensor
 
-    def seen(self) -> Tensor:
-        """As the model has it, ``[K, ...]``."""
-        return self.values.transpose(1, 2) if self._turned else self.values
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dim() == 2:
+            x = x.expand(len(self.weight), -1, -1)
+        return torch.baddbmm(self.bias, x, self.weight)
+
+
+class _Parameter:
+    """One parameter of all models: ``values [K, ...]``, a leaf, with Adam's running means."""
+
+    def __init__(self, name: str, module: nn.Module, attribute: str, values: Tensor) -> None:
+        self.name = name
+        self._module, self._attribute = module, attribute
+        self.values = values.requires_grad_()
+        self.mean, self.square = torch.zeros_like(values), torch.zeros_like(values)
+        self.put(self.values)
+
+    def put(self, values: Tensor) -> None:
+        """Have the model use these."""
+        setattr(self._module, self._attribute, values)
+
+    def of(self, place: int) -> Tensor:
+        """One model's, in its shape."""
+        values = self.values[place]
+        if not isinstance(self._module, _Linear):
+            return values
+        return values.T if self._attribute == "weight" else values[0]
+
+
+def _stack(models: Sequence[Baseline]) -> tuple[Baseline, list[_Parameter]]:
+    """One model that computes what all compute, and its parameters in their order. Takes the first
+    apart.
+    """
+    whole = models[0]
+    parameters = []
+    for name in [name for name, _ in whole.named_parameters()]:
+        path, _, attribute = name.rpartition(".")
+        each = [model.get_parameter(name).detach() for model in models[1:]]
+        module = whole.get_submodule(path)
+        if isinstance(module, nn.Linear) and attribute == "weight":
+            first, bias = module.weight.detach(), module.bias.detach()
+            above, _, child = path.rpartition(".")
+            module = _Linear()
+            module.bias = bias
+            setattr(whole.get_submodule(above), child, module)
+            values = torch.stack([first, *each]).transpose(1, 2).contiguous()
+        elif isinstance(module, _Linear):
+            values = torch.stack([module.bias, *each]).unsqueeze(1)
+        else:
+            values = torch.stack([whole.get_parameter(name).detach(), *each])
+            delattr(module, attribute)
+        parameters.append(_Parameter(name, module, attribute, values))
+    return whole, parameters
 
 
 class _Masks:
@@ -347,43 +370,37 @@ class _Masks:
         self._device = device
         self._calls: list[tuple[int, tuple[int, ...]]] | None = None
 
-    def draw(self, inputs: dict[str, Tensor], size: int) -> list[Tensor]:
-        """Masks ``[K, size, ...]`` for the dropouts in the order of the model's modules, drawn in the
-        order in which a forward pass comes to them.
-        """
+    @contextmanager
+    def drawn(self, inputs: dict[str, Tensor], size: int) -> Iterator[None]:
+        """The model's dropouts multiply by masks of a fresh draw inside."""
         if self._calls is None:
             self._calls = self._trace(inputs)
-        masks: list[Tensor] = [torch.empty(0)] * len(self._dropouts)
         for place, tail in self._calls:
-            drawn = torch.ones(len(self._rates), size, *tail, device=self._device)
-            if self._together:
-                keep = 1 - torch.tensor(self._rates, device=self._device)
-                keep = keep.view(-1, *[1] * (drawn.dim() - 1))
-                drawn = (drawn.uniform_(generator=self._generators[0]) < keep) / keep
-            else:
-                for row, rate, generator in zip(drawn, self._rates, self._generators, strict=True):
-                    if rate:
-                        row.bernoulli_(1 - rate, generator=generator).div_(1 - rate)
-            masks[place] = drawn.index_select(0, self._which)
-        return masks
-
-    @contextmanager
-    def given(self, masks: Sequence[Tensor] | None) -> Iterator[None]:
-        """The model's dropouts multiply by these masks inside."""
-        for module, mask in zip(self._dropouts, masks or (), strict=masks is not None):
-            module.mask = mask
+            self._dropouts[place].mask = self._draw((size, *tail)).index_select(0, self._which)
         try:
             yield
         finally:
             for module in self._dropouts:
                 module.mask = None
 
+    def _draw(self, shape: tuple[int, ...]) -> Tensor:
+        """One mask for each rate, ``[rates, *shape]``."""
+        drawn = torch.ones(len(self._rates), *shape, device=self._device)
+        if self._together:
+            keep = 1 - torch.tensor(self._rates, device=self._device)
+            keep = keep.view(-1, *[1] * len(shape))
+            return (drawn.uniform_(generator=self._generators[0]) < keep) / keep
+        for row, rate, generator in zip(drawn, self._rates, self._generators, strict=True):
+            if rate:
+                row.bernoulli_(1 - rate, generator=generator).div_(1 - rate)
+        return drawn
+
     def _trace(self, inputs: dict[str, Tensor]) -> list[tuple[int, tuple[int, ...]]]:
-        """Which dropout comes when in a forward pass, and the shape of its input but for the batch."""
+        """Which dropout comes when in a forward pass, and how wide its input ``[B, D]`` is."""
         calls: list[tuple[int, tuple[int, ...]]] = []
 
         def note(place: int) -> Any:
-            return lambda module, args: calls.append((place, tuple(args[0].shape[1:])))
+            return lambda module, args: calls.append((place, (args[0].shape[-1],)))
 
         hooks = [
             module.register_forward_pre_hook(note(place))

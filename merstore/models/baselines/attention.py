@@ -70,6 +70,6 @@ class AttentionTopn(Baseline):
 
 
 def _weighted(hidden: Sequence[Tensor], mlp: nn.Module, fc_att: nn.Module) -> Tensor:
-    weights = fc_att(mlp(torch.cat(tuple(hidden), dim=1)))
-    stacked = torch.stack(tuple(hidden), dim=2)  # [B, H, K]
-    return torch.matmul(stacked, weights.unsqueeze(2)).squeeze(2)
+    weights = fc_att(mlp(torch.cat(tuple(hidden), dim=-1)))
+    stacked = torch.stack(tuple(hidden), dim=-1)  # [B, H, K]
+    return torch.matmul(stacked, weights.unsqueeze(-1)).squeeze(-1)

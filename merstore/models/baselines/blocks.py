@@ -67,8 +67,9 @@ class Baseline(nn.Module):
     """A baseline. ``dims``: the widths of its inputs; ``output_dim1`` classes and ``output_dim2``
     regressed values, 0 for none (a linear layer without outputs, as released).
 
-    scalars: hyper-parameters that only scale losses; where models are trained side by side they may
-    be tensors.
+    Where it can be helped, ``forward`` treats all dimensions before ``[B, ...]`` alike, so that K
+    models whose parameters are stacked run as one: inputs ``[B, D]`` or ``[K, B, D]``, outputs
+    ``[K, B, ...]``, losses ``[K]``. scalars: hyper-parameters that only scale losses, ``[K]`` then.
     """
 
     scalars: ClassVar[tuple[str, ...]] = ()
@@ -99,7 +100,7 @@ class Baseline(nn.Module):
 
     def heads(self, features: Tensor, loss: Tensor | None = None) -> Output:
         if loss is None:
-            loss = features.new_zeros(())
+            loss = features.new_zeros(features.shape[:-2])
         return features, self.fc_out_1(features), self.fc_out_2(features), loss
 
     def forward(self, batch: Batch) -> Output:
@@ -115,4 +116,4 @@ def parameters_of(model: nn.Module) -> int:
 
 def ones_like_first(x: Tensor) -> Tensor:
     """``[B, 1]`` of ones."""
-    return torch.ones_like(x[:, :1])
+    return torch.ones_like(x[..., :1])

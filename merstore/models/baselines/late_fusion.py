@@ -31,6 +31,6 @@ class LfDnn(Baseline):
 
     def forward(self, batch: Batch) -> Output:
         audio, text, video = self.encode(batch)
-        fused = self.post_fusion_dropout(torch.cat([audio, video, text], dim=1))
+        fused = self.post_fusion_dropout(torch.cat([audio, video, text], dim=-1))
         fused = functional.relu(self.post_fusion_layer_1(fused))
         return self.heads(functional.relu(self.post_fusion_layer_2(fused)))

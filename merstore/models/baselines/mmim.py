@@ -50,7 +50,7 @@ class Mmim(Baseline):
     def forward(self, batch: Batch) -> Output:
         audio, text, video = self.encode(batch)
         bound = self.mi_tv(text, video) + self.mi_ta(text, audio)
-        fused = self.fusion(torch.cat([text, audio, video], dim=1))
+        fused = self.fusion(torch.cat([text, audio, video], dim=-1))
         contrast = self.cpc_zt(text, fused) + self.cpc_zv(video, fused) + self.cpc_za(audio, fused)
         return self.heads(fused, self.alpha * contrast - self.beta * bound)
 
@@ -68,7 +68,7 @@ class LowerBound(nn.Module):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         logvar = self.logvar(x)
         likelihood: Tensor = -((self.mu(x) - y).pow(2)) / 2 / logvar.exp() - logvar / 2
-        return likelihood.sum(dim=1).mean()
+        return likelihood.sum(dim=-1).mean(dim=-1)
 
 
 class Predictive(nn.Module):
@@ -84,9 +84,9 @@ class Predictive(nn.Module):
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
         guess = self.net(z)
-        guess = guess / (torch.linalg.vector_norm(guess, dim=1, keepdim=True) + 1e-8)
-        x = x / (torch.linalg.vector_norm(x, dim=1, keepdim=True) + 1e-8)
-        scores = torch.matmul(x, guess.T)  # [B, B]
-        right = (x * guess).sum(dim=1)
-        loss: Tensor = torch.logsumexp(scores, dim=1) - right
-        return loss.mean()
+        guess = guess / (torch.linalg.vector_norm(guess, dim=-1, keepdim=True) + 1e-8)
+        x = x / (torch.linalg.vector_norm(x, dim=-1, keepdim=True) + 1e-8)
+        scores = torch.matmul(x, guess.mT)  # [B, B]
+        right = (x * guess).sum(dim=-1)
+        loss: Tensor = torch.logsumexp(scores, dim=-1) - right
+        return loss.mean(dim=-1)

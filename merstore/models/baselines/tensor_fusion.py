@@ -13,7 +13,7 @@ from merstore.models.baselines.blocks import Baseline, Batch, Dropout, Output, o
 
 def _with_one(x: Tensor) -> Tensor:
     """``[B, H] -> [B, 1 + H]``: a constant, so that products keep what one role says alone."""
-    return torch.cat([ones_like_first(x), x], dim=1)
+    return torch.cat([ones_like_first(x), x], dim=-1)
 
 
 class Tfn(Baseline):
@@ -40,8 +40,8 @@ class Tfn(Baseline):
 
     def forward(self, batch: Batch) -> Output:
         audio, text, video = map(_with_one, self.encode(batch))
-        pairs = (audio.unsqueeze(2) * video.unsqueeze(1)).flatten(1)
-        product = (pairs.unsqueeze(2) * text.unsqueeze(1)).flatten(1)
+        pairs = (audio.unsqueeze(-1) * video.unsqueeze(-2)).flatten(-2)
+        product = (pairs.unsqueeze(-1) * text.unsqueeze(-2)).flatten(-2)
         fused = functional.relu(self.post_fusion_layer_1(self.post_fusion_dropout(product)))
         return self.heads(functional.relu(self.post_fusion_layer_2(fused)))
 
@@ -75,11 +75,12 @@ class Lmf(Baseline):
         self.add_heads(width)
 
     def forward(self, batch: Batch) -> Output:
-        audio, text, video = map(_with_one, self.encode(batch))
+        audio, text, video = (_with_one(x).unsqueeze(-3) for x in self.encode(batch))
         product = (
             torch.matmul(audio, self.audio_factor)
             * torch.matmul(video, self.video_factor)
             * torch.matmul(text, self.text_factor)
         )  # [rank, B, H / 2]
-        fused = torch.matmul(self.fusion_weights, product.permute(1, 0, 2)).squeeze(1)
+        weights = self.fusion_weights.unsqueeze(-3)  # [1, 1, rank]
+        fused = torch.matmul(weights, product.transpose(-3, -2)).squeeze(-2)
         return self.heads(fused + self.fusion_bias)
