@@ -14,6 +14,7 @@ from . import (
     cold,
     decoding,
     dropin,
+    extraction,
     filling,
     gathering,
     importing,
@@ -22,6 +23,7 @@ from . import (
     opening,
     readme,
     sizes,
+    training,
     writing,
 )
 from .figures import Figure, line, markdown
@@ -36,6 +38,8 @@ CASES: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "sizes": sizes.run,
     "decoding": decoding.run,
     "filling": filling.run,
+    "training": training.run,
+    "extraction": extraction.run,
     "import": importing.run,
     "dropin": dropin.run,
 }

@@ -1,9 +1,16 @@
 """Training of baselines on views, and what came of it.
 
 ```python
-from merstore.run import Options, train, load
-problem = load(store, "mer2023", {"audio": "chinese-hubert-large-UTT", ...}, "attention")
-run = train(problem, Options(model="attention", epochs=100), hypers)
+from merstore.models.baselines.blocks import ROLES
+from merstore.run import Options, hyperparameters, load, results, train
+from merstore.run.task import find_labels, task_of
+
+task = task_of(find_labels(store, "MER2023"), "MER2023")
+folders = ["chinese-hubert-large-UTT", "Baichuan-13B-Base-UTT", "clip-vit-large-patch14-UTT"]
+problem = load(store, task, folders, ROLES)
+hypers = hyperparameters.draw(hyperparameters.lists("attention", {}), trials=50, seed=0)
+run = train(problem, Options("attention"), hypers)
+path = results.save(store, run, arguments={})  # the store in mode "a"
 ```
 """
 
