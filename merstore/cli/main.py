@@ -31,6 +31,7 @@ COMMANDS = {
     "verify": "verify",
     "compact": "compact",
     "noise": "noise",
+    "score": "score",
     "corpora": "corpora",
     "encoders": "encoders",
     "doctor": "doctor",

@@ -1,0 +1,231 @@
+"""`merstore score` prints the published numbers, and what became of every answer."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from score_tables import write_tables
+
+from .conftest import Merstore
+
+METRIC = {"n", "precision", "recall", "f"}
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> dict[str, Any]:
+    """Small tables, a truth, and a folder of three predictions with their descriptions."""
+    tables = write_tables(tmp_path / "emotion_wheel")
+    truth = tmp_path / "truth.csv"
+    truth.write_text('name,openset\ns1,"[sad, proud]"\ns2,[fear]\ns3,[neutral]\n')
+    folder = tmp_path / "results"
+    (folder / "good").mkdir(parents=True)
+    for path, answers in {
+        "good/a-openset.npz": ["['sad', 'grumpy']", "[fear]", "[]"],
+        "bad/a-openset.npz": ["[irate]", "[]", "[sad]"],
+    }.items():
+        (folder / path).parent.mkdir(exist_ok=True)
+        np.savez(folder / path, filenames=["s1", "s2", "s3"], fileitems=answers)
+    np.savez(folder / "good" / "a.npz", name2reason={f"s{n}": "She is sad." for n in (1, 2, 3)})
+    (folder / "middle.csv").write_text("name,openset\ns1,[sad]\ns2,[irate]\ns3,[]\nextra,[sad]\n")
+    return {"tables": tables, "truth": truth, "folder": folder}
+
+
+def ov(case: dict[str, Any]) -> list[object]:
+    return ["score", "ov", "--truth", case["truth"], "--tables", case["tables"]]
+
+
+class TestOv:
+    def test_json_is_by_the_path_as_given(self, cli: Merstore, case: dict[str, Any]) -> None:
+        given = f"{case['folder']}/../results/middle.csv"
+        found = cli(*ov(case), given, "--json").json
+        assert list(found) == [given]
+        assert set(found[given]["M1"]) == METRIC
+        assert found[given]["M1"]["n"] == 2
+        assert found[given]["M3W4-L1"]["n"] == 1
+        assert found[given]["answers"]["ignored"] == 1
+
+    def test_no_score_is_null(self, cli: Merstore, case: dict[str, Any]) -> None:
+        case["truth"].write_text("name,openset\ns3,[neutral]\n")
+        result = cli(*ov(case), case["folder"] / "middle.csv", "--json")
+        assert "NaN" not in result.out
+        (found,) = result.json.values()
+        assert (found["M1"], found["M-avg"]) == (
+            {"n": 0, "precision": None, "recall": None, "f": None},
+            None,
+        )
+
+    def test_a_folder_becomes_a_ranked_table(self, cli: Merstore, case: dict[str, Any]) -> None:
+        result = cli(*ov(case), case["folder"])
+        assert result.code == 0
+        rows = [line.split() for line in result.lines[1:4]]
+        order = ("good/a-openset.npz", "middle.csv", "bad/a-openset.npz")
+        names = [f"{case['folder']}/{name}" for name in order]
+        assert [row[:2] for row in rows] == [[str(n), name] for n, name in enumerate(names, 1)]
+        told = next(line for line in result.lines if line.startswith(f"{names[0]}: "))
+        assert told.endswith("3 samples, 1 empty, 1 unknown label (33.3%): grumpy 1")
+        assert result.lines[-1].startswith(f"tables: {case['tables']}, not OV-MER's: wheel1.xlsx")
+        shown = cli(*ov(case), case["folder"], "--json").json
+        assert [entry["rank"] for entry in shown.values()] == [1, 2, 3]
+
+    def test_bootstrap_gives_intervals_and_paired_differences(
+        self, cli: Merstore, case: dict[str, Any]
+    ) -> None:
+        args = [*ov(case), case["folder"], "--bootstrap", "--json"]
+        found = cli(*args).json
+        best, second, _ = found.values()
+        assert best["intervals"]["M1"]["low"] <= best["M1"]["f"] <= best["intervals"]["M1"]["high"]
+        assert "behind" not in best
+        assert second["behind"]["first"] == next(iter(found))
+        assert second["behind"]["M1"]["difference"] == best["M1"]["f"] - second["M1"]["f"]
+        assert cli(*args).json == found
+        assert cli(*args, "--seed", 7).json != found
+        assert "95%" in cli(*ov(case), case["folder"], "--bootstrap").lines[0]
+
+    def test_missing_names_are_an_error_that_lists_them(
+        self, cli: Merstore, case: dict[str, Any]
+    ) -> None:
+        path = case["folder"] / "middle.csv"
+        path.write_text("name,openset\ns1,[sad]\n")
+        result = cli(*ov(case), path)
+        assert (result.code, result.out) == (1, "")
+        assert f"{path}: 2 of 3 samples have no prediction: s2, s3;" in result.err
+        result = cli(*ov(case), path, "--missing", "empty", "--json")
+        assert result.json[str(path)]["answers"]["missing"] == ["s2", "s3"]
+        assert "2 missing" in cli(*ov(case), path, "--missing", "empty").out
+
+    def test_descriptions_are_read_as_lists_and_that_is_said(
+        self, cli: Merstore, case: dict[str, Any]
+    ) -> None:
+        result = cli(*ov(case), case["folder"] / "good" / "a.npz")
+        assert "a.npz: descriptions" in result.err
+        assert "3 of unknown labels alone" in result.out
+
+    @pytest.mark.parametrize(
+        ("text", "told"),
+        [
+            ("name,openset\n", "the truth has no sample"),
+            ("name,openset\ns1,[sad]\ns1,[fear]\n", r"truth.csv: 1 names are there twice: s1"),
+        ],
+    )
+    def test_a_truth_that_is_none(
+        self, cli: Merstore, case: dict[str, Any], text: str, told: str
+    ) -> None:
+        case["truth"].write_text(text)
+        result = cli(*ov(case), case["folder"])
+        assert result.code == 1
+        assert told in result.err
+
+
+class TestMer2025:
+    def test_levels_and_their_mean(self, cli: Merstore, case: dict[str, Any]) -> None:
+        args = ["score", "mer2025", *ov(case)[2:], case["folder"] / "middle.csv"]
+        case["truth"].write_text('name,openset\ns1,"[sad, proud]"\ns2,"[fear, sad]"\n')
+        (found,) = cli(*args, "--json").json.values()
+        f = [found[f"MER2025-{level}"]["f"] for level in ("L1", "L2")]
+        assert found["MER2025-rank"] == np.mean(f)
+        first = cli(*args).lines[1].split()
+        assert first[2:5] == [f"{100 * value:.2f}" for value in (np.mean(f), *f)]
+
+
+class TestClassification:
+    @pytest.fixture
+    def truth(self, tmp_path: Path) -> Path:
+        corpus = {"a": {"emo": "sad", "val": -1.0}, "b": {"emo": "happy", "val": 2.0}}
+        np.savez(tmp_path / "label-6way.npz", test1_corpus=corpus)
+        return tmp_path / "label-6way.npz"
+
+    def test_csv_against_a_label_file(self, cli: Merstore, tmp_path: Path, truth: Path) -> None:
+        path = tmp_path / "ours.csv"
+        path.write_text("name,discrete,valence\na,sad,-1\nb,joy,1\n")
+        args = ["score", "classification", "--truth", f"{truth}#test1_corpus", path]
+        found = cli(*args, "--json").json[str(path)]
+        assert (found["n"], found["acc"], found["mse"], found["other"]) == (2, 0.5, 0.5, {"joy": 1})
+        assert found["emoval"] == found["waf"] - 0.25 * found["mse"]
+        result = cli(*args, "--bootstrap")
+        assert result.lines[-1].endswith("classes that no sample truly has: joy 1")
+        assert "WAF" in result.lines[0]
+
+    def test_a_label_file_needs_its_array(self, cli: Merstore, truth: Path) -> None:
+        result = cli("score", "classification", "--truth", truth, "ours.csv")
+        assert result.code == 1
+        assert f"{truth}#ARRAY, one of test1_corpus" in result.err
+
+
+class TestMerunibench:
+    def test_a_line_for_a_checkpoint(self, cli: Merstore, tmp_path: Path) -> None:
+        tables = write_tables(tmp_path / "emotion_wheel")
+        labels = tmp_path / "dataset" / "ovmerdplus-process"
+        labels.mkdir(parents=True)
+        (labels / "ovlabel.csv").write_text("name,openset\nv1,[sad]\n")
+        folder = tmp_path / "output" / "results-ovmerdplus" / "ours"
+        folder.mkdir(parents=True)
+        np.savez(folder / "ck_1-openset.npz", filenames=["v1"], fileitems=["[sadly]"])
+        args = ["score", "merunibench", "--labels", tmp_path / "dataset", "--tables", tables]
+        model = f"{tmp_path}/output/ours/ck_1"
+        found = cli(*args, tmp_path / "output", "--json").json[model]
+        assert found["mean"] is None
+        assert found["sets"]["ovmerdplus"]["n"] == [1, 1, 0, 1, 0]
+        lines = cli(*args, tmp_path / "output").lines
+        assert lines[0].split()[:3] == ["MODEL", "MEAN", "MER2023"]
+        assert lines[1].split()[0] == model
+
+
+class TestSubmission:
+    def test_openset_from_any_kind_of_file(self, cli: Merstore, tmp_path: Path) -> None:
+        (tmp_path / "ours.jsonl").write_text('{"name": "a", "labels": ["happy", "calm"]}\n')
+        (tmp_path / "candidates.csv").write_text("name\na\n")
+        out = tmp_path / "ours-openset.npz"
+        args = ["score", "submission", "openset", tmp_path / "ours.jsonl", out]
+        assert cli(*args, "--names", tmp_path / "candidates.csv").code == 0
+        with np.load(out, allow_pickle=False) as found:
+            assert found["fileitems"].tolist() == ["[happy, calm]"]
+        result = cli(*args, "--names", tmp_path / "candidates.csv")
+        assert (result.code, "is there already" in result.err) == (1, True)
+
+    def test_classes_with_valence(self, cli: Merstore, tmp_path: Path) -> None:
+        (tmp_path / "ours.csv").write_text("name,discrete,valence\na,sad,-1\nb,happy,0.5\n")
+        (tmp_path / "names.csv").write_text("name\nb\na\n")
+        args = ["score", "submission", "classes", tmp_path / "ours.csv", tmp_path / "out.csv"]
+        assert cli(*args, "--names", tmp_path / "names.csv", "--valence").code == 0
+        assert (
+            tmp_path / "out.csv"
+        ).read_text() == "name,discrete,valence\nb,happy,0.5\na,sad,-1.0\n"
+
+
+@pytest.mark.shared
+class TestPublished:
+    def test_the_reference_is_what_is_printed(self, cli: Merstore, shared: Path) -> None:
+        data = shared / "data" / "ov"
+        expected = json.loads((data / "reference.json").read_text())["results"]
+        root = f"{data}/results-ovmerd"
+        args = [
+            "--truth",
+            data / "ov_store" / "check-openset.csv",
+            "--tables",
+            data / "emotion_wheel",
+        ]
+        found = cli("score", "ov", *args, root, "--json").json
+        assert set(found) == {f"{root}/{name}-openset.npz" for name in expected}
+        for name, numbers in expected.items():
+            scores = found[f"{root}/{name}-openset.npz"]
+            for metric, number in numbers.items():
+                if metric != "hitrate":
+                    assert scores[metric] == number
+        table = cli("score", "ov", *args, root).lines
+        best = max(expected.values(), key=lambda numbers: numbers["M-avg"])
+        assert table[1].split()[2] == f"{100 * best['M-avg']:.2f}"
+        assert "OV-MER's (sha256" in table[-1]
+
+    def test_mer2024s_three_numbers(self, cli: Merstore, shared: Path) -> None:
+        data = shared / "data" / "ov" / "ov_store"
+        expected = json.loads((data.parent / "reference.json").read_text())["mer2024"]
+        args = ["--truth", data / "check-openset.csv", "--groups", data / "openset-synonym.zip"]
+        path = data / "predict-openset.csv"
+        found = cli("score", "mer2024-ov", *args, path, "--json").json[str(path)]
+        assert (found["n"], found["n_empty"]) == (332, 5)
+        assert found["accuracy"] == expected["set_level_accuracy"]
+        assert (found["recall"], found["average"]) == (expected["recall"], expected["avg"])
+        row = cli("score", "mer2024-ov", *args, path).lines[1].split()
+        assert row[2:5] == ["0.5397841365461847", "0.581777108433735", "0.4977911646586345"]

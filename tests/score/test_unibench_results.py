@@ -1,0 +1,114 @@
+"""AffectGPT's folder of results becomes one line a checkpoint, one column a set."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from merstore.errors import InvalidKey, MerstoreError
+from merstore.score.files import OPENSET, SENTIMENT, prediction_files
+from merstore.score.unibench import HitRate, SignScore
+from merstore.score.unibench_results import SETS, read_truth, score_results, total
+from merstore.score.wheels import WheelTables
+
+
+@pytest.fixture
+def labels(tmp_path: Path) -> Path:
+    """Label files as MERBench keeps them."""
+    root = tmp_path / "dataset"
+    for folder, name in (("mer2023-dataset-process", "label-6way"), ("cmumosi-process", "label")):
+        (root / folder).mkdir(parents=True)
+        field, values = ("emo", ["sad", "happy"]) if "6way" in name else ("val", [1.5, -2.0, 0.0])
+        test = {f"t{n}": {"emo": 0, "val": 0.0} | {field: value} for n, value in enumerate(values)}
+        other = {"o": {"emo": "sad" if field == "emo" else 0, "val": 0.5}}
+        splits = (
+            ["test1", "train", "test2", "test3"] if "6way" in name else ["test", "train", "val"]
+        )
+        corpora = {f"{split}_corpus": test if split[:4] == "test" else other for split in splits}
+        np.savez(
+            root / folder / f"{name}.npz", **{k: np.array(v, object) for k, v in corpora.items()}
+        )
+    folder = root / "ovmerdplus-process"
+    folder.mkdir()
+    (folder / "ovlabel.csv").write_text('name,openset\nv1,"[sad, fear]"\nv2,[]\n')
+    return root
+
+
+def result(path: Path, answers: dict[str, str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, filenames=list(answers), fileitems=list(answers.values()))
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    root = tmp_path / "output"
+    for epoch in (1, 2):
+        for corpus, answers in {
+            "mer2023": {"t0": "[sad]", "t1": "[proud, sad]"},
+            "cmumosi": {"t0": "[happy]", "t1": "[sad]", "t2": "[sad]"},
+            "ovmerdplus": {"v1": "[down]", "v2": "[sad]"},
+        }.items():
+            result(root / f"results-{corpus}/ours_lr1/checkpoint_{epoch}{OPENSET}", answers)
+        signs = {"t0": "positive", "t1": "mixed", "t2": "positive"}
+        result(root / f"results-cmumosi/ours_lr1/checkpoint_{epoch}{SENTIMENT}", signs)
+    return root
+
+
+def test_a_checkpoint_is_a_model_and_a_folder_a_set(
+    output: Path, labels: Path, tables: WheelTables
+) -> None:
+    files = prediction_files(str(output), (OPENSET, SENTIMENT))
+    found = score_results(files, labels, tables)
+    assert list(found) == [f"{output}/ours_lr1/checkpoint_{epoch}" for epoch in (1, 2)]
+    for sets in found.values():
+        assert list(sets) == ["mer2023", "cmumosi", "ovmerdplus"]
+        signs, hits = sets["cmumosi"].result, sets["mer2023"].result
+        assert isinstance(signs, SignScore)
+        assert (sets["cmumosi"].score, signs.n, signs.other) == (1, 2, {"mixed": 1})
+        assert sets["cmumosi"].file.endswith(SENTIMENT)
+        assert isinstance(hits, HitRate)
+        assert hits.n == (1, 2, 0, 1, 1)
+        assert math.isnan(total(sets))
+
+
+def test_the_total_is_the_mean_of_all_nine(output: Path, labels: Path, tables: WheelTables) -> None:
+    sets = next(iter(score_results(prediction_files(str(output)), labels, tables).values()))
+    any_set = sets["ovmerdplus"]
+    all_nine = {key: any_set._replace(score=number / 8) for number, key in enumerate(SETS)}
+    assert total(all_nine) == 0.5
+    assert len(SETS) == 9
+
+
+def test_a_path_that_tells_no_set(tmp_path: Path, labels: Path, tables: WheelTables) -> None:
+    path = tmp_path / "a-openset.npz"
+    with pytest.raises(MerstoreError, match="no folder results-SET"):
+        score_results({str(path): path}, labels, tables)
+
+
+def test_a_set_that_is_none_of_the_nine(labels: Path) -> None:
+    with pytest.raises(MerstoreError, match="none of MER-UniBench's sets: mer2023"):
+        read_truth("mer2025", labels)
+    with pytest.raises(InvalidKey, match="no corpus"):
+        read_truth("imagenet", labels)
+
+
+def test_two_results_of_one_set_and_model(output: Path, labels: Path, tables: WheelTables) -> None:
+    again = output / "results-MER2023" / "ours_lr1" / f"checkpoint_1{OPENSET}"
+    result(again, {"t0": "[]", "t1": "[]"})
+    with pytest.raises(MerstoreError, match=r"of mer2023 and .*checkpoint_1 too: give one"):
+        score_results(prediction_files(str(output)), labels, tables)
+
+
+def test_a_missing_name_tells_the_file(output: Path, labels: Path, tables: WheelTables) -> None:
+    result(output / f"results-mer2023/ours_lr1/checkpoint_1{OPENSET}", {"t0": "[sad]"})
+    with pytest.raises(MerstoreError, match=r"checkpoint_1-openset\.npz: 1 of 2 .*: t1"):
+        score_results(prediction_files(str(output)), labels, tables)
+
+
+def test_a_set_of_sentiment_without_its_file(
+    output: Path, labels: Path, tables: WheelTables
+) -> None:
+    path = output / f"results-cmumosi/ours_lr1/checkpoint_1{OPENSET}"
+    with pytest.raises(MerstoreError, match=r"nor \*-openset-sentiment\.npz"):
+        score_results({str(path): path}, labels, tables)
