@@ -24,9 +24,20 @@ from merstore.cli.opening import open_store, store_argument
     "times. Default: the customary folders of the datasets in STORE (mer2023-dataset-process/features ...).",
 )
 @click.option("--dataset", help="The dataset of what lies in no dataset's folder.")
+@click.option(
+    "--on-miss",
+    type=click.Choice(["raise", "mask"]),
+    default="raise",
+    show_default=True,
+    help="What MERTools' reader does about a sample that is nowhere: fail, or read one row of zeros.",
+)
 @click.argument("command", metavar="-- COMMAND...", nargs=-1, required=True, type=click.UNPROCESSED)
 def run_with_(
-    store: Path, roots: tuple[Path, ...], dataset: str | None, command: tuple[str, ...]
+    store: Path,
+    roots: tuple[Path, ...],
+    dataset: str | None,
+    on_miss: str,
+    command: tuple[str, ...],
 ) -> None:
     """Run COMMAND with the features of STORE in the place of .npy files:
 
@@ -43,7 +54,7 @@ def run_with_(
     program = shutil.which(command[0])
     if program is None:
         raise click.UsageError(f"{command[0]}: no such program")
-    os.environ.update(environment(store, roots or None, dataset))
+    os.environ.update(environment(store, roots or None, dataset, on_miss))
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(program, command)  # does not return

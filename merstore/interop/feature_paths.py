@@ -46,6 +46,7 @@ class FeaturePaths:
     roots: directories; every feature folder below one of them is the store's, if it has the view.
     Without roots, those at the customary places of the datasets that are known or in the store.
     dataset: the one of what lies in no dataset's folder; not needed in a store of one dataset.
+    on_miss: what MERTools' reader does about a sample that is nowhere (see `mertools.Features`).
     """
 
     def __init__(
@@ -53,8 +54,10 @@ class FeaturePaths:
         store: Store,
         roots: Iterable[str | os.PathLike[str]] | None = None,
         dataset: str | None = None,
+        on_miss: str = "raise",
     ) -> None:
         self.store = store
+        self.on_miss = on_miss
         self.roots = None if roots is None else [os.path.abspath(root) for root in roots]
         self.dataset = None if dataset is None else dataset_key(dataset)
         self._inside = [

@@ -74,11 +74,14 @@ _used: FeaturePaths | None = None
 
 
 def use(
-    store: FeaturePaths | Store | str | os.PathLike[str] | None, dataset: str | None = None
+    store: FeaturePaths | Store | str | os.PathLike[str] | None,
+    dataset: str | None = None,
+    on_miss: str = "raise",
 ) -> FeaturePaths | None:
     """Have everything in this module read from `store`, until told otherwise; None ends it.
 
-    dataset: that of feature roots which are in no dataset's folder. Returns what was used before.
+    dataset: that of feature roots which are in no dataset's folder. on_miss: as of Features; not
+    ``"skip"``, after which arrays and names would not go together. Returns what was used before.
     """
     global _used
     before = _used
@@ -86,8 +89,15 @@ def use(
         _used = store
     else:
         opened = store if isinstance(store, Store) else open_store(store)
-        _used = FeaturePaths(opened, dataset=dataset)
+        _used = FeaturePaths(opened, dataset=dataset, on_miss=check_on_miss(on_miss))
     return before
+
+
+def check_on_miss(on_miss: str) -> str:
+    """Raises MerstoreError for what the functions of the reference cannot do about a miss."""
+    if on_miss not in ("raise", "mask", "fill"):
+        raise MerstoreError(f"on_miss is raise, mask or fill here, not {on_miss!r}")
+    return on_miss
 
 
 def _paths(feature_root: str | os.PathLike[str]) -> FeaturePaths:
@@ -117,9 +127,9 @@ class Features:
     """Samples of one feature folder, in the order of `names`. Reads nothing but the index until
     arrays are asked for.
 
-    on_miss: of a sample that the store lacks, and that is no file at the feature root either:
-    ``"raise"`` MissingEntry; ``"mask"`` one row of zeros; ``"skip"`` leave it out; ``"fill"``
-    have the view's filler compute it, and mask what cannot be computed.
+    on_miss: of a sample that the store lacks, and that is no file at the feature root either (by
+    default what `use` was told): ``"raise"`` MissingEntry; ``"mask"`` one row of zeros; ``"skip"``
+    leave it out; ``"fill"`` have the view's filler compute it, and mask what cannot be computed.
 
     names: list of those read. shapes: of the arrays, as the reader gives them. mask: bool
     ``[number of names asked for]``, False where there is no such sample.
@@ -132,12 +142,14 @@ class Features:
         *,
         paths: FeaturePaths | None = None,
         dataset: str | None = None,
-        on_miss: str = "raise",
+        on_miss: str | None = None,
     ) -> None:
+        paths = paths or _paths(feature_root)
+        on_miss = on_miss or paths.on_miss
         if on_miss not in ("raise", "mask", "skip", "fill"):
             raise MerstoreError(f"on_miss is one of raise, mask, skip, fill, not {on_miss!r}")
         self.root = os.fspath(feature_root)
-        self.view: View = (paths or _paths(feature_root)).find(feature_root, dataset)
+        self.view: View = paths.find(feature_root, dataset)
         self.names = list(names)
         self.mask = np.ones(len(self.names), bool)
         self.shapes: list[tuple[int, ...]] = []
@@ -170,7 +182,10 @@ class Features:
             absent = [i for i in absent if entries[i] is None]
         if absent:
             self._miss(absent, on_miss, entries)
-        self._stored = entries
+        self._stored = np.array(
+            [(0, 0, 0, 0) if e is None else (e.block, e.page, e.offset, e.nbytes) for e in entries],
+            np.int64,
+        ).reshape(-1, 4)
         code = CODES[view.record.dtype]
         shapes: dict[tuple[int, ...], tuple[int, ...]] = {}
         for i, entry in enumerate(entries):
@@ -250,34 +265,34 @@ class Features:
             return None
         if self.view.dtype == "bfloat16":
             return None
-        pages = snapshot.pages(self.view._record_at(snapshot).number)
-        places = [
-            (entry.page if pages is None else pages.get(entry.block, -1)) * environment.page_bytes
-            + 16 + entry.offset
-            if entry is not None and i not in self._other else 0
-            for i, entry in enumerate(self._stored)
-        ]  # fmt: skip
+        blocks, pages, offsets, sizes = self._stored.T
+        moved = snapshot.pages(self.view._record_at(snapshot).number)
+        if moved is not None:
+            pages = np.array([moved.get(block, -1) for block in blocks.tolist()], np.int64)
+        starts = pages * environment.page_bytes + 16 + offsets
         size = environment.committed_bytes()
-        sizes = [entry.nbytes if entry is not None else 0 for entry in self._stored]
-        if any(not 0 <= at <= size - n for at, n in zip(places, sizes, strict=True)):
+        if (pages < 0).any() or (starts + sizes > size).any():
             return None
         mapping = _map_private(environment, size)
         if mapping is None:
             return None
         mapping.snapshot = snapshot
-        _read_ahead(mapping, [(at, n) for at, n in zip(places, sizes, strict=True) if at])
+        _read_ahead(mapping, starts[sizes > 0], sizes[sizes > 0])
         dtype = np.dtype(self.view.dtype)
+        counts = (sizes // dtype.itemsize).tolist()
         return [
             self._other[i]
             if i in self._other
-            else np.frombuffer(mapping, dtype, n // dtype.itemsize, at).reshape(shape)
-            for i, (at, n, shape) in enumerate(zip(places, sizes, self.shapes, strict=True))
+            else np.frombuffer(mapping, dtype, count, start).reshape(shape)
+            for i, (count, start, shape) in enumerate(
+                zip(counts, starts.tolist(), self.shapes, strict=True)
+            )
         ]
 
     @property
     def nbytes(self) -> int:
         """Of all that is stored."""
-        return sum(entry.nbytes for entry in self._stored if entry is not None)
+        return int(self._stored[:, 3].sum())
 
     def chunks(self) -> Iterator[tuple[int, list[Array]]]:
         """All arrays, some at a time: the number of the first of them, and the arrays."""
@@ -326,16 +341,16 @@ def _map_private(environment: Environment, size: int) -> _Mapping | None:
         return None
 
 
-def _read_ahead(mapping: mmap.mmap, parts: list[tuple[int, int]]) -> None:
+def _read_ahead(mapping: mmap.mmap, starts: Array, sizes: Array) -> None:
     """Ask for the pages of all parts at once, those that are together in one piece."""
-    begin = end = 0
-    for at, nbytes in [*sorted(parts), (len(mapping) + mmap.PAGESIZE, 0)]:
-        first = at // mmap.PAGESIZE * mmap.PAGESIZE
-        if first > end:
-            if end > begin:
-                mapping.madvise(mmap.MADV_WILLNEED, begin, min(end, len(mapping)) - begin)
-            begin = first
-        end = max(end, at + nbytes)
+    order = np.argsort(starts)
+    first = starts[order] // mmap.PAGESIZE * mmap.PAGESIZE
+    end = np.maximum.accumulate(starts[order] + sizes[order])
+    apart = np.flatnonzero(first[1:] > end[:-1]) + 1
+    for piece in np.split(np.arange(len(order)), apart):
+        if len(piece):
+            begin = int(first[piece[0]])
+            mapping.madvise(mmap.MADV_WILLNEED, begin, int(end[piece[-1]]) - begin)
 
 
 def _row_shape(shape: tuple[int, ...], name: str) -> tuple[int, ...]:
@@ -588,7 +603,7 @@ class DataFeat(_Dataset):
         labels: Any,
         *,
         snr: str | None = None,
-        on_miss: str = "raise",
+        on_miss: str | None = None,
     ) -> None:
         super().__init__(names, labels)
         self.feat_type = args.feat_type
@@ -636,7 +651,7 @@ class DataFeatTopN(_Dataset):
         labels: Any,
         *,
         dataset: str | None = None,
-        on_miss: str = "raise",
+        on_miss: str | None = None,
     ) -> None:
         super().__init__(names, labels)
         self.keys = self.plurals = tuple(f"feat{number}" for number in range(len(folders)))
@@ -659,12 +674,12 @@ Data_Feat_TOPN = DataFeatTopN
 
 
 def _open(
-    folders: list[str], names: list[str], dataset: str | None, on_miss: str
+    folders: list[str], names: list[str], dataset: str | None, on_miss: str | None
 ) -> tuple[dict[str, Features], "np.ndarray[Any, np.dtype[np.bool_]]"]:
     """Each folder once; and which of the samples are left."""
     kept = np.ones(len(names), bool)
 
-    def open_each(names: list[str], on_miss: str) -> dict[str, Features]:
+    def open_each(names: list[str], on_miss: str | None) -> dict[str, Features]:
         return {
             folder: Features(folder, names, dataset=dataset, on_miss=on_miss, paths=_where(folder))
             for folder in dict.fromkeys(folders)

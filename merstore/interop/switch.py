@@ -13,7 +13,9 @@ passed and at exit; child processes of multiprocessing, which may be ended at an
 Children see the switch themselves: forked ones have it, and programs started from here take it from
 the environment (``python -I``, ``-E`` and ``-S`` look at none, and go without).
 
-A name that was bound before (``from numpy import load``) keeps what it was bound to.
+What opens files by itself (``open``, ``os.stat``, ``shutil``) sees the disk alone. A name that was
+bound before (``from numpy import load``) keeps what it
+was bound to.
 """
 
 import atexit
@@ -57,21 +59,26 @@ def install(
     store: Store | PathLike,
     roots: Iterable[PathLike] | None = None,
     dataset: str | None = None,
+    on_miss: str = "raise",
 ) -> None:
     """Turn the switch on for this process and its children, until `uninstall`.
 
-    roots, dataset: as of FeaturePaths. Raises MerstoreError where it is on already.
+    roots, dataset: as of FeaturePaths. on_miss: what a checkout's reader and datasets do about a
+    sample that is neither in the store nor on the disk: ``"raise"``, ``"mask"`` (one row of zeros)
+    or ``"fill"``; ``numpy.load`` always raises. Raises MerstoreError where it is on already.
     """
     global _on
     with _turning:
         if _on is not None:
             raise MerstoreError("the switch is on already: uninstall() it first")
-        switch = _Switch(store, roots, dataset)
+        switch = _Switch(store, roots, dataset, mertools.check_on_miss(on_miss))
         switch.before = mertools.use(switch.paths)
         _on = switch
         _patch()
         checkout.install(switch.paths)
-        switch.environment = environment(switch.paths.store.path, switch.paths.roots, dataset)
+        switch.environment = environment(
+            switch.paths.store.path, switch.paths.roots, dataset, on_miss
+        )
         switch.replaced = {name: os.environ.get(name) for name in switch.environment}
         os.environ.update(switch.environment)
         _register_once()
@@ -104,9 +111,10 @@ def routed(
     store: Store | PathLike,
     roots: Iterable[PathLike] | None = None,
     dataset: str | None = None,
+    on_miss: str = "raise",
 ) -> Iterator[None]:
     """The switch as a context manager. Arguments as `install`."""
-    install(store, roots, dataset)
+    install(store, roots, dataset, on_miss)
     try:
         yield
     finally:
@@ -114,7 +122,10 @@ def routed(
 
 
 def environment(
-    store: PathLike, roots: Iterable[PathLike] | None = None, dataset: str | None = None
+    store: PathLike,
+    roots: Iterable[PathLike] | None = None,
+    dataset: str | None = None,
+    on_miss: str = "raise",
 ) -> dict[str, str]:
     """The environment variables that turn the switch on in a program, and in those it starts."""
     folder = os.path.dirname(bootstrap.__file__)
@@ -123,6 +134,7 @@ def environment(
         "store": os.path.abspath(store),
         "roots": None if roots is None else [os.path.abspath(root) for root in roots],
         "dataset": dataset,
+        "on_miss": on_miss,
     }
     return {
         bootstrap.VARIABLE: json.dumps(settings),
@@ -138,10 +150,14 @@ def install_from_environment() -> None:
 
 class _Switch:
     def __init__(
-        self, store: Store | PathLike, roots: Iterable[PathLike] | None, dataset: str | None
+        self,
+        store: Store | PathLike,
+        roots: Iterable[PathLike] | None,
+        dataset: str | None,
+        on_miss: str,
     ) -> None:
         self.opened = None if isinstance(store, Store) else open_store(store)
-        self.paths = FeaturePaths(self.opened or store, roots, dataset)  # type: ignore[arg-type]
+        self.paths = FeaturePaths(self.opened or store, roots, dataset, on_miss)  # type: ignore[arg-type]
         self.saver = _Saver(self.paths)
         self.made: set[str] = set()  # feature folders that were made where none can be
         self.before: FeaturePaths | None = None

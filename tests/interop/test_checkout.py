@@ -1,5 +1,6 @@
 """What of a checkout is replaced when it is imported, and what is not."""
 
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 import merstore
-from merstore.errors import MissingEntry, UnknownView
+from merstore.errors import MerstoreError, MissingEntry, UnknownView
 from merstore.interop import mertools
 from merstore.interop.importing import import_tree
 from merstore.interop.switch import routed
@@ -146,6 +147,20 @@ def test_what_is_nowhere_is_told_with_the_nearest_names(checkout: Path, stored: 
             module.Data_Feat(arguments("utt", "manett_FRA", *FOLDERS[1:]), NAMES, LABELS)
         with pytest.raises(MissingEntry, match=r"mer2023/audio@chinese-hubert-large/FRA.*nobody"):
             module.Data_Feat(arguments(), [*NAMES, "nobody"], [*LABELS, LABELS[0]])
+
+
+def test_what_is_nowhere_may_be_masked(stored: Path) -> None:
+    with routed(stored, on_miss="mask"):
+        module = import_module("toolkit.dataloader.feature_data")
+        data = module.Data_Feat(arguments("utt"), [*NAMES, "nobody"], [*LABELS, LABELS[0]])
+        assert [data[8][role].tolist() for role in ("audio", "text")] == [[0] * 3, [0] * 4]
+        arrays, _ = module.func_read_multiprocess(
+            f"{os.environ['CHECKOUT_DATA']}/mer2023-dataset-process/features/{FOLDERS[0]}",
+            ["nobody"],
+        )
+        assert arrays[0].tolist() == [[0] * 3]
+    with pytest.raises(MerstoreError, match="on_miss"), routed(stored, on_miss="skip"):
+        pass
 
 
 def test_functions_of_other_arguments_are_left_alone(stored: Path) -> None:
