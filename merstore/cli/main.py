@@ -31,6 +31,7 @@ COMMANDS = {
     "verify": "verify",
     "compact": "compact",
     "noise": "noise",
+    "extract-labels": "extract_labels",
     "score": "score",
     "corpora": "corpora",
     "encoders": "encoders",

@@ -389,7 +389,7 @@ class Endpoint(LanguageModel):
         self._attempts = attempts
         self._together = together
         self._stopped = threading.Event()
-        self._wait = wait or self._stopped.wait
+        self._wait = self._stopped.wait if wait is None else wait
         self._headers = {
             "User-Agent": f"merstore/{__version__}",
             "Content-Type": "application/json",

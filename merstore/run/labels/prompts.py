@@ -78,9 +78,10 @@ def clean(answer: str) -> str:
     Each marker, then each colon, is taken off once, in the published order; nothing is validated.
     """
     answer = answer.strip()
-    for marker in _MARKERS:
-        answer = answer.removeprefix(marker)
-    answer = answer.strip()
+    if answer.startswith(_MARKERS):  # few do
+        for marker in _MARKERS:
+            answer = answer.removeprefix(marker)
+        answer = answer.strip()
     for colon in _COLONS:
         answer = answer.removeprefix(colon)
     return answer.strip().replace("\n", "").strip()
