@@ -307,7 +307,7 @@ class Features:
         (which their means are, too) or float32; None where they are not.
         """
         dim = self.shapes[0][-1]
-        if self._other or any(shape != (1, dim) for shape in self.shapes):
+        if self._other or set(self.shapes) != {(1, dim)}:
             return None
         stored = self.view.dtype
         if stored != "bfloat16" and stored not in (np.float16, np.float32):
@@ -315,7 +315,12 @@ class Features:
         dtype = np.float16 if stored == np.float16 else np.float32
         out = allocate((len(self.names), dim), np.dtype(dtype))
         self.view.gather(self.names, out=out.reshape(len(out), *self.view.record.row_shape))
-        out += dtype(0)  # a mean is a sum, which begins with 0: -0. becomes 0.
+        # a mean is a sum, which begins with 0: -0. becomes 0.
+        if dtype == np.float16:  # by its bits, since NumPy adds float16 one by one
+            bits = out.view(np.uint16)
+            bits *= bits != 0x8000
+        else:
+            out += dtype(0)
         return out
 
     def _named(self, i: int) -> str:
