@@ -22,6 +22,7 @@ from . import (
     machine,
     opening,
     readme,
+    scoring,
     sizes,
     training,
     writing,
@@ -41,6 +42,7 @@ CASES: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "training": training.run,
     "extraction": extraction.run,
     "import": importing.run,
+    "scoring": scoring.run,
     "dropin": dropin.run,
 }
 RESULTS = Path(__file__).parent / "results"

@@ -28,7 +28,7 @@ def parse_labels(answer: Any) -> list[str]:
     """
     if isinstance(answer, np.ndarray):
         answer = answer.tolist()
-    if isinstance(answer, Sequence) and not isinstance(answer, str | bytes):
+    if isinstance(answer, list | tuple):
         return [_text(item) for item in answer]
     inner = _text(answer).removeprefix("[").removesuffix("]").translate(_MARKS)
     return [label for piece in inner.split(",") if (label := piece.strip())]

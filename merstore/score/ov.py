@@ -131,13 +131,14 @@ def ov_scores(
     words: dict[str, int] = {}
     true = _pairs([truth[name] for name in names], words)
     guessed = _pairs([answer for _, answer in found], words)
-    groups, sizes = _group_numbers(words, tables)
+    groups = np.array([tables.numbers(word) for word in words], np.int64)
+    groups = groups.reshape(len(words), len(METRICS))
     counts = np.empty((len(names), len(METRICS), 3), np.int32)
-    for column, size in enumerate(sizes):
-        group = groups[:, column]
+    for column, group in enumerate(groups.T):
+        size = len(tables.groups[column])
         one = _keys(true, group, size)
         two = _keys(guessed, group, size)
-        both = one[np.isin(one, two, assume_unique=True)]
+        both = np.intersect1d(one, two, assume_unique=True)
         for where, keys in enumerate((one, two, both)):
             counts[:, column, where] = np.bincount(keys // size, minlength=len(names))
     metrics = {
@@ -185,23 +186,14 @@ def _pairs(answers: Iterable[Labels], words: dict[str, int]) -> _Pairs:
     return samples, np.array(numbers, np.int64)
 
 
-def _group_numbers(words: Iterable[str], tables: WheelTables) -> tuple[np.ndarray, list[int]]:
-    """The group of each word in each metric as a number (-1: none) ``[words, 12]``, and how many
-    groups there are.
-    """
-    projected = [tables.projections(word) for word in words]
-    numbers = np.empty((len(projected), len(METRICS)), np.int64)
-    sizes = []
-    for column, groups in enumerate(zip(*projected, strict=True)):
-        seen: dict[str | None, int] = {None: -1}
-        numbers[:, column] = [seen.setdefault(group, len(seen) - 1) for group in groups]
-        sizes.append(max(1, len(seen) - 1))
-    return numbers, sizes or [1] * len(METRICS)
-
-
 def _keys(pairs: _Pairs, group: np.ndarray, size: int) -> np.ndarray:
     """Each group of each sample once, as sample * size + group."""
     samples, words = pairs
     groups = group[words]
     there = groups >= 0
-    return np.unique(samples[there] * size + groups[there])
+    keys: np.ndarray = samples[there] * size + groups[there]
+    keys.sort()  # np.unique does the same, and takes twice the time
+    first = np.ones(len(keys), np.bool_)
+    np.not_equal(keys[1:], keys[:-1], out=first[1:])
+    once: np.ndarray = keys[first]
+    return once

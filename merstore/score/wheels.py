@@ -9,6 +9,7 @@ import io
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ class WheelTables:
     lemmas: Lists
     wheels: Mapping[str, Groups]
     _projected: dict[str, tuple[str | None, ...]] = field(default_factory=dict, repr=False)
+    _numbered: dict[str, tuple[int, ...]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> "WheelTables":
@@ -113,6 +115,30 @@ class WheelTables:
             if word in self.forms:  # unknown labels are without number
                 self._projected[word] = found
         return found
+
+    @cached_property
+    def groups(self) -> tuple[tuple[str, ...], ...]:
+        """The words or groups that labels can stand for in each of METRICS, sorted."""
+        heads = {head for heads in self.lemmas.values() for head in heads}
+        wheels = (set(groups.values()) for groups in self.wheels.values())
+        return tuple(tuple(sorted(found)) for found in (set(self.lemmas), heads, *wheels))
+
+    def numbers(self, label: str) -> tuple[int, ...]:
+        """What `projections` gives as positions in `groups`; -1 for None."""
+        word = label.lower().strip()
+        found = self._numbered.get(word)
+        if found is None:
+            found = tuple(
+                -1 if group is None else places[group]
+                for group, places in zip(self.projections(word), self._places, strict=True)
+            )
+            if word in self.forms:
+                self._numbered[word] = found
+        return found
+
+    @cached_property
+    def _places(self) -> tuple[dict[str, int], ...]:
+        return tuple({group: place for place, group in enumerate(groups)} for groups in self.groups)
 
     def _project(self, word: str) -> tuple[str | None, ...]:
         lemmas = self.forms.get(word)
