@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "noise": STORE | {"extract"},
     "models": {"errors"},
     "score": {"errors", "corpora"},  # corpora: to read label files
-    "run": KNOWN | {"pages", "load", "corpora", "interop", "models", "score"},
+    "run": KNOWN | {"pages", "load", "fill", "extract", "corpora", "interop", "models", "score"},
     "cli": ALL,
     "demo": ALL | {"cli"},
     "": STORE,  # merstore/__init__.py: the public names

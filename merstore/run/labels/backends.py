@@ -310,7 +310,7 @@ class Vllm(_Local):
         ]
         chats = [[{"role": "user", "content": message}] for message in messages]
         try:
-            made = self._engine.chat(chats, settings, use_tqdm=False)
+            made = self._engine.chat(chats, sampling_params=settings, use_tqdm=False)
         except ValueError as error:  # one that is too long
             if len(messages) == 1:
                 return [Refusal("too_long", first_line(error))]

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ import numpy as np
 
 from merstore.corpora import pickled
 from merstore.errors import MerstoreError, UnknownView
+from merstore.run.inference import answers
 from merstore.run.labels.cache import read_texts
 from merstore.run.labels.prompts import MERGE, OPENSET, SENTIMENT
 from merstore.score.files import KINDS, read_answers
@@ -25,6 +25,7 @@ SUBTITLES = "english"
 """The column of subtitles; another will do where it is the only one."""
 
 _GIVES = {OPENSET: OPENSET, SENTIMENT: SENTIMENT, MERGE: "reason"}
+_SILENT = ("empty_text", "nan_text")  # as transcripts in a store say that nothing is said
 OUTPUTS = (".npz", ".csv", ".jsonl")
 
 
@@ -37,7 +38,8 @@ class Source(NamedTuple):
 
 def read_source(source: str, column: str, store: Store | None = None) -> Source:
     """The texts of an npz (``name2reason``, or ``filenames`` and ``fileitems``), a csv, tsv or jsonl
-    with `column`, a folder with a ``NAME.npy`` each, or a view of texts in the store, by its path.
+    with `column`, a folder with a ``NAME.npy`` each, or a view of texts in the store, by its path: a
+    run's answers (`merstore infer`), or transcripts.
 
     Nothing is unpickled. Raises MerstoreError, which names the file, for one that cannot be read or
     has a name twice, UnknownView where there is neither file nor view.
@@ -55,12 +57,20 @@ def read_source(source: str, column: str, store: Store | None = None) -> Source:
         raise MerstoreError(
             f"{source} is a view of {view.shape} {view.dtype}, not of texts (uint8, one dimension)"
         )
-    names = list(view)
-    absent = [failure.name for failure in view.failures()]
-    return Source(dict(zip(names, read_texts(view, names), strict=True)), absent)
+    failures = view.failures()
+    texts = {each.name: "" for each in failures if each.kind in _SILENT}
+    absent = [each.name for each in failures if each.kind not in _SILENT]
+    if view.modality == answers.MODALITY:
+        texts |= {name: kept.text for name, kept in answers.read(view).items()}
+    else:
+        names = list(view)
+        texts |= {
+            name: text or "" for name, text in zip(names, read_texts(view, names), strict=True)
+        }
+    return Source(texts, absent)
 
 
-def write_answers(path: Path, answers: Mapping[str, str], task: str) -> None:
+def write_answers(path: Path, by_name: Mapping[str, str], task: str) -> None:
     """Write answers as ``filenames`` and ``fileitems`` (npz: unicode arrays), or as a table with
     ``name`` and what the task gives: ``openset``, ``sentiment`` or ``reason`` (csv, jsonl).
 
@@ -71,29 +81,23 @@ def write_answers(path: Path, answers: Mapping[str, str], task: str) -> None:
     kind, column = path.suffix.lower(), _GIVES[task]
     if kind == ".npz":
         data = io.BytesIO()
-        items = [np.array(list(each), str) for each in (answers, answers.values())]
+        items = [np.array(list(each), str) for each in (by_name, by_name.values())]
         np.savez_compressed(data, filenames=items[0], fileitems=items[1])
         content = data.getvalue()
     elif kind == ".csv":
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([("name", column), *answers.items()])
+        csv.writer(text, lineterminator="\n").writerows([("name", column), *by_name.items()])
         content = text.getvalue().encode()
     else:
-        rows = ({"name": name, column: answer} for name, answer in answers.items())
+        rows = ({"name": name, column: answer} for name, answer in by_name.items())
         content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            try:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-                os.chmod(file.name, 0o666 & ~_umask())
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        try:
+            part.write_bytes(content)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
         raise MerstoreError(f"{path}: {error.strerror}: choose another folder") from None
 
@@ -133,10 +137,3 @@ def _read_text(path: Path) -> Any:
     if array.size != 1:
         raise MerstoreError(f"{path}: {array.shape} {array.dtype} is not one text")
     return array.item()
-
-
-def _umask() -> int:
-    """What a file that is simply opened would get; a temporary one is its owner's alone."""
-    current = os.umask(0)
-    os.umask(current)
-    return current

@@ -1,9 +1,11 @@
 """Causal language models through transformers, on a tiny random Qwen2."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -162,10 +164,50 @@ class TestTrouble:
         with pytest.raises(EncoderError, match="no such folder"):
             Transformers(tmp_path / "nowhere")
 
-    def test_vllm_says_that_it_is_missing(
+
+class Engine:
+    """In vLLM's place, which this machine need not have: takes what it takes, and writes it down."""
+
+    made: ClassVar["Engine"]
+
+    def __init__(self, model: str, generation_config: str) -> None:
+        self.asked: list[tuple[Any, Any]] = []
+        Engine.made = self
+
+    def chat(self, messages: Any, sampling_params: Any, use_tqdm: bool) -> list[Any]:
+        self.asked.append((messages, sampling_params))
+        texts = [chat[0]["content"] for chat in messages]
+        if any(len(text) > 100 for text in texts):
+            raise ValueError("The prompt is longer than the maximum model length")
+        return [SimpleNamespace(outputs=[SimpleNamespace(text=text.upper())]) for text in texts]
+
+
+class TestVllm:
+    def test_it_is_asked_with_our_settings_and_a_seed_of_each_message(
         self, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setitem(__import__("sys").modules, "vllm", None)
+        stand_in = SimpleNamespace(LLM=Engine, SamplingParams=lambda **given: given)
+        monkeypatch.setitem(sys.modules, "vllm", stand_in)
+        model = Vllm(tiny_model, PUBLISHED)
+        first, long, last = model.answer("openset", ["one", "long " * 50, "one"])
+        assert (first, last) == ("ONE", "ONE")
+        assert isinstance(long, Refusal)
+        assert long.kind == "too_long"
+        together, *alone = Engine.made.asked
+        assert [len(chats) for chats, _ in alone] == [1, 1, 1]
+        seeds = [each.pop("seed") for each in together[1]]
+        assert seeds[0] == seeds[2] != seeds[1]
+        assert together[1][0] == {
+            "temperature": 0.7,
+            "top_p": 0.8,
+            "repetition_penalty": 1.05,
+            "max_tokens": 512,
+        }
+
+    def test_it_says_that_it_is_missing(
+        self, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "vllm", None)
         with pytest.raises(MerstoreError, match=r"merstore\[vllm\]"):
             Vllm(tiny_model)
 
