@@ -69,6 +69,7 @@ def _losses(axes: Any, row: Row) -> None:
         told = "training" if name == "train_loss" else "held out"
         axes.plot(range(1, each.shape[1] + 1), each.mean(0), color=color, label=told)
     axes.set(xlabel="epoch", ylabel="loss")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend()
 
 
@@ -78,6 +79,7 @@ def _metric(axes: Any, row: Row) -> None:
         axes.plot(range(1, len(values) + 1), values, color=shade, linewidth=0.8, label=fold["fold"])
         axes.plot([fold["best"] + 1], [values[fold["best"]]], "o", color=RED, markersize=4)
     axes.set(xlabel="epoch", ylabel="metric")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(fontsize=7)
 
 

@@ -107,7 +107,7 @@ def test_the_real_labels_of_mer2023(cli: Merstore, shared: Path, tmp_path: Path)
     page = tmp_path / "page.html"
     result = cli(
         "train", "attention", "--store", path, "--dataset", "mer2023", *FEATURES, "--epochs", "2",
-        "--hidden_dim", "32", "--lr", "1e-3", "--gpu", "-1", "--html", page, "--json",
+        "--folds", "2", "--hidden_dim", "32", "--lr", "1e-3", "--gpu", "-1", "--html", page, "--json",
     )  # fmt: skip
     assert result.code == 0, result.err
     (row,) = result.json["rows"]
