@@ -2,18 +2,26 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
+import merstore
 from merstore.cli import console
 from merstore.errors import MerstoreError
 from merstore.score.answers import Coverage, Missing
 from merstore.score.board import Ranked, Scored, ranked
 from merstore.score.challenge import ChallengeScore, challenge_score
-from merstore.score.files import OPENSET, SENTIMENT, prediction_files, read_answers, read_rows
+from merstore.score.files import (
+    OPENSET,
+    SENTIMENT,
+    Answers,
+    prediction_files,
+    read_answers,
+    read_rows,
+)
 from merstore.score.grouped import grouped_score, read_groups
 from merstore.score.labels import parse_labels, parse_labels_2024
 from merstore.score.ov import OvScores, ov_scores
@@ -83,8 +91,13 @@ _missing = click.option(
 )
 
 
+_store = click.option(
+    "--store", type=_path, help="A PRED that is no file is a view of texts in this store: a run's."
+)
+
+
 @score_.command("ov", short_help="OV-MER's twelve metrics")
-@_options(_truth, _tables, _missing)
+@_options(_truth, _tables, _missing, _store)
 def ov_(predictions: Sequence[str], **how: Any) -> None:
     """Score open-vocabulary labels by the twelve metrics of OV-MER: M1, M2, and M3 of five wheels
     at two levels. Ranked by the mean of their F (M-AVG).
@@ -94,7 +107,7 @@ def ov_(predictions: Sequence[str], **how: Any) -> None:
 
 
 @score_.command("mer2025", short_help="the two levels of MER2025's track 2")
-@_options(_truth, _tables, _missing)
+@_options(_truth, _tables, _missing, _store)
 def mer2025_(predictions: Sequence[str], **how: Any) -> None:
     """Score open-vocabulary labels as MER2025's track 2 does: the mean F of five wheels at level 1
     and at level 2, ranked by the mean of the two.
@@ -112,6 +125,7 @@ def _ov(
     truth: Path,
     tables: Path,
     missing: Missing,
+    store: Path | None,
     bootstrap: bool,
     seed: int,
     as_json: bool,
@@ -119,9 +133,9 @@ def _ov(
     wheels = WheelTables.load(tables)
     true = read_answers(truth).labels()
     results = {}
-    for name, path in _files(predictions).items():
+    for name, labels in _labels(predictions, store):
         with _about(name):
-            results[name] = ov_scores(true, _labels(path), wheels, missing)
+            results[name] = ov_scores(true, labels, wheels, missing)
     board = ranked(results, by, seed if bootstrap else None)
     if as_json:
         told = {
@@ -156,12 +170,14 @@ def _ov(
         help="Groups of words of one meaning: MER2024's openset-synonym.zip, or its folder.",
     ),
     _missing,
+    _store,
 )
 def mer2024_ov_(
     predictions: Sequence[str],
     truth: Path,
     groups: Path,
     missing: Missing,
+    store: Path | None,
     bootstrap: bool,
     seed: int,
     as_json: bool,
@@ -172,9 +188,8 @@ def mer2024_ov_(
     grouped = read_groups(groups)
     true = read_answers(truth).labels(parse_labels_2024)
     results = {}
-    for name, path in _files(predictions).items():
+    for name, labels in _labels(predictions, store, parse_labels_2024):
         with _about(name):
-            labels = _labels(path, parse_labels_2024)
             results[name] = grouped_score(true, labels, grouped, missing)
     board = ranked(results, "average", seed if bootstrap else None)
     if as_json:
@@ -347,13 +362,26 @@ def _files(predictions: Sequence[str]) -> dict[str, Path]:
     return files
 
 
-def _labels(path: Path, parse: Callable[[Any], list[str]] = parse_labels) -> dict[str, list[str]]:
-    answers = read_answers(path)
-    if answers.described:
-        console.note(
-            f"{path}: descriptions, read as lists of labels: extract labels from them first"
-        )
-    return answers.labels(parse)
+def _labels(
+    predictions: Sequence[str],
+    store: Path | None,
+    parse: Callable[[Any], list[str]] = parse_labels,
+) -> Iterator[tuple[str, dict[str, list[str]]]]:
+    """The labels of each prediction, by its name as given."""
+    with ExitStack() as stack:
+        opened = stack.enter_context(merstore.open(store)) if store else None
+        for name, path in _files(predictions).items():
+            if opened is not None and not path.exists():
+                from merstore.run.labels.files import read_source
+
+                answers = Answers(path, read_source(name, "openset", opened).texts, described=True)
+            else:
+                answers = read_answers(path)
+            if answers.described:
+                console.note(
+                    f"{name}: descriptions, read as lists of labels: extract labels from them first"
+                )
+            yield name, answers.labels(parse)
 
 
 @contextmanager

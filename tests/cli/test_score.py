@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from score_tables import write_tables
 
+import merstore
+
 from .conftest import Merstore
 
 METRIC = {"n", "precision", "recall", "f"}
@@ -101,6 +103,21 @@ class TestOv:
         result = cli(*ov(case), case["folder"] / "good" / "a.npz")
         assert "a.npz: descriptions" in result.err
         assert "3 of unknown labels alone" in result.out
+
+    def test_a_run_in_a_store(self, cli: Merstore, case: dict[str, Any], tmp_path: Path) -> None:
+        view = "mer2025/text@ours/run1"
+        with merstore.open(tmp_path / "s.mer", "a") as store:
+            texts = store.create_view(view, dtype="uint8", shape=(None,))
+            answers = {"s1": b"[sad, proud]", "s2": b"[fear]", "s3": "喜".encode()}
+            texts.update({name: np.frombuffer(text, np.uint8) for name, text in answers.items()})
+        args = [*ov(case), "--store", tmp_path / "s.mer", "--json"]
+        found = cli(*args, view, case["folder"] / "middle.csv").json
+        assert list(found) == [view, f"{case['folder']}/middle.csv"]
+        assert found[view]["M1"] == {"n": 2, "precision": 1, "recall": 1, "f": 1}
+        assert found[view]["answers"]["unknown"] == {"proud": 1, "喜": 1}
+        result = cli(*args, "mer2025/text@ours/run2")
+        assert result.code == 2
+        assert "run2: no such file" in result.err
 
     @pytest.mark.parametrize(
         ("text", "told"),
