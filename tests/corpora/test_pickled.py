@@ -193,3 +193,47 @@ def test_an_array_too_large_for_labels_is_not_unpacked(
     (tmp_path / "label.npz").write_bytes(buffer.getvalue())
     with pytest.raises(MerstoreError, match="too many"):
         read_arrays(tmp_path / "label.npz")["train_corpus"]
+
+
+class TestLists:
+    @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+    @given(
+        st.lists(st.one_of(names, st.none(), st.floats(), st.lists(names, max_size=3)), max_size=6)
+    )
+    def test_objects_are_read_in_their_order(self, protocol: int, items: list[Any]) -> None:
+        array = np.empty(len(items), object)
+        array[:] = items
+        data = pickle.dumps(array, protocol=protocol)
+        assert repr(unpickle(data, (len(items),))) == repr(items)
+
+    @pytest.mark.parametrize("shape", [(), (1,), (3,), (2, 1)])
+    def test_as_many_as_the_header_says(self, shape: tuple[int, ...]) -> None:
+        data = pickle.dumps(np.array(["a", "b"], object), protocol=4)
+        with pytest.raises(Refused):
+            unpickle(data, shape)
+
+    @pytest.mark.parametrize(
+        "array",
+        [np.array(["é", "b", ""]), np.array(["é"], ">U3"), np.array([b"a", b"\xff"]), np.arange(3), np.array([0.5])],
+    )  # fmt: skip
+    def test_plain_arrays_are_read_as_numpy_reads_them(
+        self, tmp_path: Path, array: np.ndarray
+    ) -> None:
+        np.savez(tmp_path / "a.npz", items=array)
+        assert read_arrays(tmp_path / "a.npz").items("items") == array.tolist()
+
+    @pytest.mark.parametrize(
+        "array", [np.array("text"), np.array([["a"]]), np.array([1j]), np.array(["2026-01-01"], "M8[D]")]
+    )  # fmt: skip
+    def test_what_is_no_list_is_refused(self, tmp_path: Path, array: np.ndarray) -> None:
+        np.savez(tmp_path / "a.npz", items=array)
+        with pytest.raises(MerstoreError, match=r"a\.npz: array items: .* is no list of texts"):
+            read_arrays(tmp_path / "a.npz").items("items")
+
+    def test_a_list_that_is_cut_short(self, tmp_path: Path) -> None:
+        data = io.BytesIO()
+        np.save(data, np.array(["abc"] * 50))
+        with zipfile.ZipFile(tmp_path / "a.npz", "w") as file:
+            file.writestr("items.npy", data.getvalue()[:-20])
+        with pytest.raises(MerstoreError, match="cut short"):
+            read_arrays(tmp_path / "a.npz").items("items")
