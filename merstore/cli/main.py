@@ -27,6 +27,7 @@ COMMANDS = {
     "merge": "merge",
     "affectgpt": "affectgpt",
     "tune": "tune",
+    "infer": "infer",
     "train": "train",
     "verify": "verify",
     "compact": "compact",

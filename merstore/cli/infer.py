@@ -1,0 +1,404 @@
+"""`merstore infer`: answers of AffectGPT about whole datasets, or one clip."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from merstore.cli import console
+from merstore.cli.opening import force_option
+from merstore.fill.shards import Shard
+
+if TYPE_CHECKING:
+    from merstore.interop.affectgpt_config import Outcome
+    from merstore.models.affectgpt import Settings
+    from merstore.run.inference.fork import ForkRun
+    from merstore.run.inference.runner import Report, Task
+    from merstore.run.inference.templates import Template
+    from merstore.store.store import Store
+
+_SHOWN = 10  # samples named of each kind of trouble
+_FORMATS = ("npz", "csv", "jsonl")
+_QUESTIONS = ("ovlabel", "description", "onehot_wo_candidates", "sentiment")
+
+_path = click.Path(path_type=Path)
+
+
+@click.command("infer", short_help="answer questions about datasets with AffectGPT")
+@click.option(
+    "--model",
+    "models_",
+    metavar="CHECKPOINT",
+    multiple=True,
+    help="A checkpoint, or a folder of them, of which the last one is taken. May be repeated: "
+    "nothing is encoded twice.",
+)
+@click.option("--llm", help="The language model's folder or hub id.")
+@click.option("--store", type=_path, help="Features, and the answers.")
+@click.option(
+    "--dataset",
+    metavar="NAMES",
+    help="Datasets, with commas between, or merunibench (inferenceData): its nine test sets.",
+)
+@click.option("--template", help="hybrid, realtime, full, or a YAML file  [default: full].")
+@click.option("--mode", "--outside_face_or_frame", help="Which modalities, and the prompt.")
+@click.option(
+    "--question",
+    "--outside_user_message",
+    help=f"A question, or one of {', '.join(_QUESTIONS)}  [default: ovlabel].",
+)
+@click.option(
+    "--feature",
+    "views",
+    metavar="MODALITY=VIEW",
+    multiple=True,
+    help="Another view than the template's, such as frame=frame@CLIP_VIT_LARGE/uniform_16frms.",
+)
+@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
+@click.option("--max-new-tokens", type=click.IntRange(min=1), default=1200, show_default=True)
+@click.option("--max-length", type=click.IntRange(min=2), default=2000, show_default=True)
+@click.option("--sample", is_flag=True, help="Draw answers instead of taking the likeliest words.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of drawn answers.")
+@click.option("--temperature", type=float, default=1.0, show_default=True)
+@click.option("--top-p", type=float, default=0.9, show_default=True)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda:1, ...")
+@click.option("--corpora", type=_path, help="A folder with the corpora, to compute from.")
+@click.option("--media", type=_path, help="A folder of clips, to compute from.")
+@click.option("--faces", type=_path, help="With --media: OpenFace tracks. With --video: its track.")
+@click.option("--sounds", type=_path, help="With --media: sound files. With --video: its sound.")
+@click.option("--texts", metavar="FILE[#COLUMN]", help="Subtitles, a table with a name column.")
+@click.option("--mer-factory", type=_path, help="MER-Factory's output.")
+@click.option("--nonverbal", type=_path, help="The file of nonverbal clues.")
+@click.option("--list", "listed", type=_path, help="Only the samples listed in this file.")
+@click.option("--split", help="Of the labels; all: every sample  [default: the test set's].")
+@click.option("--models", "encoders", type=_path, help="A folder with a folder for each encoder.")
+@click.option(
+    "--weights", multiple=True, metavar="ENCODER=WHERE", help="An encoder's folder or hub id."
+)
+@click.option("--jobs", type=click.IntRange(min=0), help="Processes that read clips.")
+@click.option("--shard", metavar="I/N", help="Every N-th sample, from the I-th on (from 0).")
+@click.option(
+    "--retry-failed",
+    "retry",
+    metavar="KIND",
+    multiple=True,
+    help="Try failures of this kind again, or of all kinds: all.",
+)
+@click.option(
+    "--output", type=_path, help="Write answers below this folder, named as AffectGPT does."
+)
+@click.option("--format", "formats", type=click.Choice(_FORMATS), multiple=True, default=["npz"])
+@click.option("--video", type=_path, help="Answer about this clip, and nothing else.")
+@click.option("--subtitle", default="", help="What is said in it.")
+@click.option("--cfg-path", type=_path, help="A configuration of AffectGPT's fork.")
+@click.option("--options", multiple=True, metavar="KEY=VALUE", help="Changes to it.")
+@click.option("--zeroshot", is_flag=True, help="With --cfg-path: ask the ovlabel question.")
+@click.option("--no_reasoning", is_flag=True, help="Accepted; it has no effect in the fork either.")
+@click.argument("more", nargs=-1, metavar="")
+@force_option
+@console.as_json
+def infer_(
+    store: Path | None,
+    dataset: str | None,
+    video: Path | None,
+    cfg_path: Path | None,
+    options: tuple[str, ...],
+    more: tuple[str, ...],
+    force: bool,
+    as_json: bool,
+    **asked: Any,
+) -> int:
+    """Answer a question about every sample of datasets, with features from STORE.
+
+    Every answer is committed to the store as it comes: stopped and started again, it goes on, and
+    several may run at once. Features that are missing are computed where --corpora or --media say of
+    what, and kept. A sample that cannot be answered about becomes a failure record.
+
+    With --video, one clip's answer is printed and nothing is kept.
+
+    Exits with 1 where samples are left without an answer.
+    """
+    if more and cfg_path is None:
+        raise click.UsageError(f"Got unexpected extra argument ({more[0]})")
+    fork = None
+    if cfg_path is not None:
+        fork = _fork(cfg_path, [*options, *more], dataset, asked)
+        if not as_json:
+            _print_keys(fork.keys)
+    llm: str | None = asked["llm"] or (fork.llm if fork else None)
+    if llm is None:
+        raise click.UsageError("Missing option '--llm'")
+    checkpoints = _checkpoints(asked["models_"], fork)
+    template = _template(asked, fork)
+    question = fork.question if fork else _question(asked["question"])
+    if video is not None:
+        return _ask(video, checkpoints, llm, template, question, asked, as_json)
+    if store is None or dataset is None:
+        raise click.UsageError("give --store and --dataset, or --video")
+    reports, files = _run(store, dataset, checkpoints, llm, template, question, asked, fork, force)
+    if as_json:
+        rows = [vars(each) for each in reports]
+        told = {"store": str(store), "answers": rows, "files": list(map(str, files))}
+        if fork is not None:
+            told["keys"] = [dataclasses.asdict(key) for key in fork.keys]
+        console.json_out(told)
+    else:
+        _print(store, reports, files)
+    return 1 if any(each.failed or each.lacking or each.known_failures for each in reports) else 0
+
+
+def _fork(
+    path: Path, options: Sequence[str], dataset: str | None, asked: dict[str, Any]
+) -> "ForkRun":
+    from merstore.run.inference.fork import read_fork
+
+    return read_fork(
+        path,
+        [word for option in options for word in option.split()],
+        dataset=dataset or "inferenceData",
+        models=asked["models_"],
+        zeroshot=asked["zeroshot"],
+        message=asked["question"],
+        face_or_frame=asked["mode"],
+    )
+
+
+def _checkpoints(given: Sequence[str], fork: "ForkRun | None") -> list[Any]:
+    from merstore.run.inference.fork import find_checkpoints
+
+    if fork is not None:
+        return list(fork.checkpoints)
+    if not given:
+        raise click.UsageError("Missing option '--model'")
+    return [path for model in given for path in find_checkpoints(model)]
+
+
+def _template(asked: dict[str, Any], fork: "ForkRun | None") -> "Template":
+    from merstore.run.inference.templates import read_template
+
+    if fork is not None and asked["template"] is None:
+        template = fork.template
+    else:
+        template = read_template(asked["template"] or "full")
+    views = {}
+    for given in asked["views"]:
+        modality, sign, view = given.partition("=")
+        if not sign:
+            raise click.BadParameter(f"{given!r}: write MODALITY=VIEW", param_hint="--feature")
+        views[modality] = view
+    return template.changed(views)
+
+
+def _question(given: str | None) -> str:
+    from merstore.run import prompts
+
+    return prompts.question(given) if given in _QUESTIONS else given or ""
+
+
+def _settings(asked: dict[str, Any]) -> "Settings":
+    from merstore.models.affectgpt import Settings
+
+    return Settings(
+        max_new_tokens=asked["max_new_tokens"],
+        max_length=asked["max_length"],
+        sample=asked["sample"],
+        temperature=asked["temperature"],
+        top_p=asked["top_p"],
+    )
+
+
+def _weights(asked: dict[str, Any]) -> dict[str, str]:
+    where = {}
+    for given in asked["weights"]:
+        name, sign, place = given.partition("=")
+        if not sign:
+            raise click.BadParameter(f"{given!r}: write ENCODER=WHERE", param_hint="--weights")
+        where[name] = place
+    return where
+
+
+def _ask(
+    video: Path,
+    checkpoints: Sequence[Any],
+    llm: str,
+    template: "Template",
+    question: str,
+    asked: dict[str, Any],
+    as_json: bool,
+) -> int:
+    from merstore.run.inference.single import ask
+
+    for checkpoint in checkpoints:
+        answer = ask(
+            video,
+            checkpoint,
+            llm,
+            subtitle=asked["subtitle"],
+            template=template,
+            mode=asked["mode"],
+            question=question,
+            audio=asked["sounds"],
+            face=asked["faces"],
+            analysis=asked["mer_factory"],
+            models=asked["encoders"],
+            weights=_weights(asked),
+            device=asked["device"],
+            settings=_settings(asked),
+            seed=asked["seed"],
+        )
+        if as_json:
+            console.json_out(dataclasses.asdict(answer))
+        else:
+            click.echo(answer.text)
+    return 0
+
+
+def _run(
+    path: Path,
+    dataset: str,
+    checkpoints: Sequence[Any],
+    llm: str,
+    template: "Template",
+    question: str,
+    asked: dict[str, Any],
+    fork: "ForkRun | None",
+    force: bool,
+) -> tuple[list["Report"], list[Path]]:
+    import merstore
+    from merstore.run.inference.fork import datasets_of
+    from merstore.run.inference.runner import Progress, Runner
+    from merstore.run.inference.sources import recipes_of
+
+    # A fork's configuration says the mode itself; else the checkpoint's, unless --mode or --template
+    # is given.
+    mode = asked["mode"] or (template.mode if fork or asked["template"] else None)
+    merstore.open(path, "r").close()  # says what is wrong with the path
+    with (
+        merstore.open(path, "a", force=force) as store,
+        console.progress("answering", "answers") as bar,
+    ):
+        tasks = [_task(store, key, asked, fork) for key in datasets_of(dataset)]
+
+        def tell(told: Progress) -> None:
+            bar(told.done, told.total, f"{told.dataset} {told.checkpoint}")
+
+        runner = Runner(
+            store,
+            checkpoints,
+            llm,
+            template,
+            mode=mode,
+            question=question,
+            recipes=recipes_of(asked["encoders"], _weights(asked), asked["device"]),
+            settings=_settings(asked),
+            seed=asked["seed"],
+            batch=asked["batch_size"],
+            device=asked["device"],
+            retry=asked["retry"],
+            jobs=asked["jobs"],
+            tell=tell,
+        )
+        try:
+            reports = runner.run(tasks)
+        except KeyboardInterrupt:
+            console.note("what is answered is in the store; the same command goes on from there")
+            raise
+        names = {task.dataset: list(task.names) for task in tasks}
+        files = _export(store, runner.stacks, reports, names, asked, fork)
+    return reports, files
+
+
+def _task(store: "Store", key: str, asked: dict[str, Any], fork: "ForkRun | None") -> "Task":
+    from merstore.extract.clips import Clips
+    from merstore.run.inference.tasks import task_of
+
+    listed = list(Clips.from_list(asked["listed"])) if asked["listed"] else None
+    task = task_of(
+        store,
+        key,
+        corpora=asked["corpora"],
+        media=asked["media"],
+        listed=listed,
+        split=asked["split"],
+        texts=asked["texts"],
+        faces=asked["faces"],
+        sounds=asked["sounds"],
+        mer_factory=asked["mer_factory"],
+        nonverbal=asked["nonverbal"] or (fork.nonverbal if fork else None),
+    )
+    if asked["shard"]:
+        task = dataclasses.replace(task, names=Shard.parse(asked["shard"]).names(task.names))
+    return task
+
+
+def _export(
+    store: "Store",
+    stacks: Sequence[tuple[Path, ...]],
+    reports: Sequence["Report"],
+    names: dict[str, list[str]],
+    asked: dict[str, Any],
+    fork: "ForkRun | None",
+) -> list[Path]:
+    from merstore.run.inference import answers
+
+    if asked["output"] is None and fork is None:
+        return []
+    base = str(asked["output"] / "results") if asked["output"] else fork.base  # type: ignore[union-attr]
+    folders = {stack[-1].stem: stack[-1].absolute().parent.name for stack in stacks}
+    files = []
+    for report in reports:
+        found = answers.read(store[report.view], names[report.dataset])
+        texts = {name: answer.text for name, answer in found.items()}
+        checkpoint = report.checkpoint
+        for kind in asked["formats"]:
+            name = answers.file_name(report.dataset, folders[checkpoint], checkpoint, base)
+            path = name.with_name(f"{name.name}.{kind}")
+            answers.export(path, texts)
+            files.append(path)
+    return files
+
+
+def _print_keys(keys: Sequence["Outcome"]) -> None:
+    rows = [[key.key, repr(key.value), "used" if key.used else "ignored", key.why] for key in keys]
+    console.table(["KEY", "VALUE", "FATE", "WHY"], rows)
+    click.echo()
+
+
+def _print(store: Path, reports: Sequence["Report"], files: Sequence[Path]) -> None:
+    for report in reports:
+        told = [f"{report.answered:,} answered"]
+        told += [f"{report.elsewhere:,} by others meanwhile"] if report.elsewhere else []
+        told += [f"{report.present:,} there already"] if report.present else []
+        told += [f"{report.known_failures:,} failed before"] if report.known_failures else []
+        told += [f"{report.failures:,} failed"] if report.failures else []
+        told += [f"{report.without:,} without features"] if report.without else []
+        click.echo(f"{report.view}: {', '.join(told)}")
+        computed = [f"{count:,} of {name}" for name, count in report.computed.items()]
+        if computed:
+            click.echo(f"  features computed: {', '.join(computed)}")
+        if report.answered:
+            rate = console.number(report.answered / report.seconds)
+            waited = report.waiting / report.seconds
+            click.echo(
+                f"  {console.duration(report.seconds)}, {rate} answers/s; waiting for features "
+                f"{waited:.1%}, batches of {report.batch}"
+            )
+        console.listing("  cut, too long for the prompt", report.cut, _SHOWN)
+        console.listing("  as long as an answer may be, and not ended", report.endless, _SHOWN)
+        for kind, names in sorted(report.failed.items()):
+            console.listing(f"  {kind}", names, _SHOWN)
+        for modality, names in sorted(report.lacking.items()):
+            console.listing(
+                f"  no {modality} in the store, and nothing to compute it from", names, _SHOWN
+            )
+    for path in files:
+        click.echo(f"written: {path}")
+    if any(path.suffix == ".npz" for path in files):
+        console.note(
+            "name2reason is a pickled dictionary, which is AffectGPT's format; --format csv or jsonl "
+            "has none"
+        )
+    if any(report.failed or report.known_failures for report in reports):
+        click.echo(f"merstore failures {store} lists all and why")
