@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "corpora": STORE | {"extract"},
     "interop": KNOWN | {"load", "extract", "corpora"},
     "noise": STORE | {"extract"},
-    "models": {"errors"},
+    "models": {"errors", "extract"},  # extract: how a folder of weights is found and read
     "score": {"errors", "corpora"},  # corpora: to read label files
     "run": KNOWN | {"pages", "load", "fill", "extract", "corpora", "interop", "models", "score"},
     "cli": ALL,

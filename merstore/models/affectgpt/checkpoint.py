@@ -1,0 +1,318 @@
+"""AffectGPT's checkpoints: read without running anything, checked key by key, written alike.
+
+A checkpoint is a dict: ``model`` (the state dict of what is trained), ``optimizer``, ``config``
+(the whole YAML), ``scaler`` and ``epoch``.
+"""
+
+import os
+import pickle
+import re
+import tempfile
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from merstore.errors import MerstoreError
+from merstore.extract.models import first_line
+from merstore.models.affectgpt.config import Config
+from merstore.models.affectgpt.model import DEFAULT_LLM, AffectGPT, load_llm
+
+_LORA = re.compile(r".*\.lora_[AB]\.default\.weight")
+_SHOWN = 5  # keys in a message
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file's content: ``state`` by parameter name, ``config`` as YAML has it, ``epoch``."""
+
+    path: Path
+    state: Mapping[str, Tensor]
+    config: Mapping[str, Any]
+    epoch: int | None
+
+    @property
+    def has_au(self) -> bool:
+        """Whether it was trained with an action unit modality."""
+        return any(name.startswith("au_") for name in self.state)
+
+    @property
+    def modes(self) -> dict[str, str]:
+        """``face_or_frame`` of each dataset that it was trained on."""
+        datasets = self.config.get("datasets")
+        sections = datasets.items() if isinstance(datasets, Mapping) else ()
+        return {
+            name: str(section["face_or_frame"])
+            for name, section in sections
+            if isinstance(section, Mapping) and "face_or_frame" in section
+        }
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of loading: ``loaded`` keys; of the model's, ``missing`` in the files; of the
+    files', ``unexpected`` by the model; ``mismatched``, with both shapes; and ``unused``, which
+    the model lacks and does not miss (an action unit modality).
+    """
+
+    paths: tuple[Path, ...]
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    mismatched: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
+    unused: tuple[str, ...]
+    parameters: int
+
+    @property
+    def complete(self) -> bool:
+        return not (self.missing or self.unexpected or self.mismatched)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{', '.join(map(str, self.paths))}: {len(self.loaded)} tensors, "
+            f"{self.parameters:,} parameters"
+        ]
+        for what, keys in (
+            ("missing in it", self.missing),
+            ("not in the model", self.unexpected),
+            ("not used", self.unused),
+        ):
+            if keys:
+                more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
+                lines.append(f"  {len(keys)} {what}: {', '.join(keys[:_SHOWN])}{more}")
+        for key, found, wanted in self.mismatched[:_SHOWN]:
+            lines.append(f"  {key} is {list(found)}, and {list(wanted)} in the model")
+        if len(self.mismatched) > _SHOWN:
+            lines.append(f"  and {len(self.mismatched) - _SHOWN} more of another shape")
+        return "\n".join(lines)
+
+
+def read(path: str | Path) -> Checkpoint:
+    """A checkpoint's content; of the optimizer's state, nothing is brought into memory.
+
+    Raises MerstoreError for a file that cannot be read, for one that would run code (only weights
+    are read), and for one that is no checkpoint of AffectGPT.
+    """
+    path = Path(path)
+    content = _content(path)
+    state = content.get("model") if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not state:
+        what = f"keys {', '.join(map(str, content))}" if isinstance(content, dict) else "no dict"
+        raise MerstoreError(
+            f"{path}: no checkpoint of AffectGPT, which has its weights under 'model' ({what[:200]})"
+        )
+    if odd := [key for key, value in state.items() if not isinstance(value, Tensor)]:
+        raise MerstoreError(f"{path}: {odd[0]} is no tensor: no checkpoint of AffectGPT")
+    config, epoch = content.get("config"), content.get("epoch")
+    return Checkpoint(
+        path,
+        state,
+        config if isinstance(config, dict) else {},
+        epoch if isinstance(epoch, int) else None,
+    )
+
+
+def load(
+    model: AffectGPT,
+    checkpoints: str | Path | Checkpoint | Sequence[str | Path | Checkpoint],
+    *,
+    strict: bool = True,
+) -> Report:
+    """Puts checkpoints into a model, later ones over earlier ones, and says what fitted.
+
+    `strict`: an error, before anything is changed, where a trained or fused parameter is missing,
+    another shape is found, or a key has no place in the model. Keys of an action unit modality that
+    the model lacks are only reported; so are missing adapters where the language model was frozen,
+    since new ones change nothing. Otherwise what fits is loaded.
+
+    Raises MerstoreError, and as `read` does.
+    """
+    given = [checkpoints] if isinstance(checkpoints, str | Path | Checkpoint) else checkpoints
+    files = [one if isinstance(one, Checkpoint) else read(one) for one in given]
+    state: dict[str, Tensor] = {}
+    for file in files:
+        state |= file.state
+    places = _places(model)
+    report = _compared(tuple(file.path for file in files), state, places, model.config)
+    if strict and not report.complete:
+        raise MerstoreError(
+            f"the checkpoint does not fit the model.\n{report}\nIt was trained with another "
+            "configuration or language model: build the model by the checkpoint's own, give all of "
+            "the files that belong together, or load with strict=False"
+        )
+    with torch.no_grad():
+        for key in report.loaded:
+            places[key].copy_(state[key])
+    return report
+
+
+def open_model(
+    checkpoints: str | Path | Sequence[str | Path],
+    llm: Any = DEFAULT_LLM,
+    *,
+    device: str = "auto",
+    dtype: str = "auto",
+    single_frame_bypass: bool = False,
+) -> tuple[AffectGPT, Report]:
+    """The model that checkpoints were trained as, with their weights: the last one's configuration
+    decides, with the stack of files in the order in which they go over each other.
+
+    `llm`: a folder, hub id, or a loaded language model; `device` and `dtype` as for `load_llm`.
+
+    Raises MerstoreError as `load` does, and where no file has a configuration.
+    """
+    paths = [checkpoints] if isinstance(checkpoints, str | Path) else list(checkpoints)
+    files = [read(path) for path in paths]
+    if not files:
+        raise MerstoreError("no checkpoint given")
+    config = config_of(files, single_frame_bypass=single_frame_bypass)
+    if isinstance(llm, str | Path):
+        llm = load_llm(llm, device, dtype)
+    model = AffectGPT(llm, config)
+    report = load(model, files)
+    return model.to(model.device).eval(), report
+
+
+def config_of(checkpoints: Sequence[Checkpoint], **changes: Any) -> Config:
+    """The configuration of a stack of checkpoints, of which the last one's counts; `changes` are
+    fields that are as given. Raises MerstoreError where it has none.
+    """
+    section = checkpoints[-1].config.get("model")
+    if not isinstance(section, Mapping):
+        raise MerstoreError(
+            f"{checkpoints[-1].path}: it has no config.model, which says what the model is made of: "
+            "build the model by a configuration of your own and use `load`"
+        )
+    au = any(file.has_au for file in checkpoints)
+    try:
+        return Config.from_yaml(section, au=au, **changes)
+    except MerstoreError as error:
+        raise MerstoreError(f"{checkpoints[-1].path}: {error}") from error
+
+
+def save(
+    path: str | Path,
+    model: AffectGPT,
+    *,
+    epoch: int,
+    config: Mapping[str, Any] | None = None,
+    optimizer: Mapping[str, Any] | None = None,
+    scaler: Mapping[str, Any] | None = None,
+) -> Path:
+    """Writes a checkpoint in AffectGPT's format; a file of that name is replaced at once or not.
+
+    `config`: the whole YAML; None: the model's own ``model`` section. `optimizer`, `scaler`: state
+    dicts.
+
+    Raises MerstoreError for a configuration that could not be read back, and where nothing can be
+    written.
+    """
+    path = Path(path)
+    config = {"model": model.config.to_yaml()} if config is None else dict(config)
+    if odd := _odd(config):
+        raise MerstoreError(f"config.{odd}: only text, numbers, lists and dicts can be saved")
+    content = {
+        "model": model.trained_state(),
+        "optimizer": optimizer,
+        "config": config,
+        "scaler": scaler,
+        "epoch": epoch,
+    }
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+            temporary = Path(file.name)
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise MerstoreError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+    return path
+
+
+def file_name(epoch: int, loss: float) -> str:
+    """``checkpoint_000030_loss_0.602.pth``."""
+    return f"checkpoint_{epoch:06d}_loss_{loss:.3f}.pth"
+
+
+def _content(path: Path) -> Any:
+    try:
+        # A mapped file costs memory only for what is used; the old format cannot be mapped.
+        mapped = zipfile.is_zipfile(path)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except FileNotFoundError as error:
+        raise MerstoreError(f"{path}: no such checkpoint") from error
+    except pickle.UnpicklingError as error:
+        raise MerstoreError(
+            f"{path}: refused: it holds other things than weights, which would run code when they "
+            f"are read, or is damaged ({first_line(error)[:200]})"
+        ) from error
+    except Exception as error:  # whatever a damaged file makes torch raise
+        raise MerstoreError(f"{path} cannot be read: {first_line(error)}") from error
+
+
+def _places(model: AffectGPT) -> dict[str, Tensor]:
+    """Everything that a checkpoint may hold, by key: what is not the language model's own."""
+    everything: Iterable[tuple[str, Tensor]] = [*model.named_parameters(), *model.named_buffers()]
+    return {
+        name: value
+        for name, value in everything
+        if not name.startswith("llama_model.") or _LORA.fullmatch(name)
+    }
+
+
+def _compared(
+    paths: tuple[Path, ...],
+    state: Mapping[str, Tensor],
+    places: Mapping[str, Tensor],
+    config: Config,
+) -> Report:
+    def missed(key: str) -> bool:
+        if _LORA.fullmatch(key) and "frozen_llm" in config.frozen:
+            return False
+        return places[key].is_floating_point()  # a buffer of position numbers is what it is
+
+    unknown = [key for key in state if key not in places]
+    unused = [key for key in unknown if key.startswith("au_") and config.au_fusion is None]
+    mismatched = [
+        (key, tuple(value.shape), tuple(places[key].shape))
+        for key, value in state.items()
+        if key in places and value.shape != places[key].shape
+    ]
+    wrong = {key for key, _, _ in mismatched}
+    loaded = [key for key in state if key in places and key not in wrong]
+    return Report(
+        paths,
+        tuple(loaded),
+        tuple(key for key in places if key not in state and missed(key)),
+        tuple(key for key in unknown if key not in unused),
+        tuple(mismatched),
+        tuple(unused),
+        sum(state[key].numel() for key in loaded if state[key].is_floating_point()),
+    )
+
+
+def _odd(value: Any, at: str = "") -> str:
+    """Where in a configuration there is something that weights-only reading refuses; "" nowhere."""
+    if isinstance(value, Mapping):
+        pairs: Iterable[tuple[Any, Any]] = value.items()
+    elif isinstance(value, list | tuple):
+        pairs = enumerate(value)
+    else:
+        plain = value is None or type(value) in {str, int, float, bool}
+        return "" if plain else f"{at} is {value!r}"
+    if type(value) not in {dict, list, tuple}:
+        return f"{at or 'it'} is {type(value).__name__}"
+    for key, inner in pairs:
+        if found := _odd(inner, f"{at}.{key}" if at else str(key)):
+            return found
+    return ""
