@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 # One file, or the index of several. The second pair is read by torch's weights-only loader.
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-_CODE = ("*.json", "*.txt", "*.model")  # configs and tokenizers; never a program
+_CODE = ("*.json", "*.txt", "*.model", "*.jinja")  # configs and tokenizers; never a program
 
 _FORWARD = threading.Lock()  # held while torch's settings are ours
 _LOADING = threading.RLock()

@@ -1,5 +1,9 @@
 """`merstore extract-labels`, by rule and against an endpoint on this machine."""
 
+import signal
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +11,11 @@ import pytest
 from score_tables import write_tables
 
 import merstore
+from merstore.run.labels import Transformers, extract
 from merstore.score.files import read_answers
 
 from ..run.labels.server import Reply, Server, says
+from ..run.labels.tiny import save_model, save_tokenizer
 from .conftest import Merstore
 
 TEXTS = {"a": "She is happy.", "b": "sad, and jealous", "c": "", "d": "She is happy."}
@@ -103,6 +109,21 @@ def test_the_published_settings_and_a_seed(
         assert view.spec["decoding"]["seed"] == 7
 
 
+def test_a_model_on_this_machine(cli: Merstore, source: Path, tmp_path: Path) -> None:
+    model = tmp_path / "tiny-qwen2"
+    size = save_tokenizer(model)
+    save_model(model, size, eos_token_id=list(range(0, size, 5)))  # it soon comes upon an end
+    line = ["extract-labels", source, "--backend", "transformers", "--model", model]
+    line += ["--device", "cpu", "--store", tmp_path / "s.mer", "--json"]
+    first = cli(*line, "--out", tmp_path / "x-openset.npz")
+    assert first.code == 0, first.err
+    assert first.json["asked"] == 2
+    assert first.json["cache"].startswith("texts/openset@tiny-qwen2/")
+    expected = extract(TEXTS, Transformers(model, device="cpu")).answers
+    assert read_answers(tmp_path / "x-openset.npz").by_name == expected
+    assert cli(*line, "--out", tmp_path / "y-openset.npz").json["asked"] == 0
+
+
 def test_clues_are_merged_with_the_subtitles_of_a_table(
     cli: Merstore, source: Path, tmp_path: Path, server: Server
 ) -> None:
@@ -132,6 +153,36 @@ def test_samples_without_a_text_in_the_view_are_told(
     assert result.code == 1
     assert "left out (1):\n  b" in result.out
     assert read_answers(tmp_path / "x.csv").by_name == {"a": "[happy]"}
+
+
+def test_ctrl_c_waits_for_nothing_and_the_same_command_goes_on(
+    cli: Merstore, source: Path, tmp_path: Path, server: Server
+) -> None:
+    line = ["extract-labels", source, "--backend", "openai", "--url", server.url, "--model", "m"]
+    line += ["--store", tmp_path / "s.mer", "--out", tmp_path / "x.csv", "--batch", 1]
+    reached = threading.Event()
+
+    def hold(message: str) -> Reply:
+        reached.set()
+        return Reply(hold=True)
+
+    server.replies = [says("[calm]")]
+    server.always = hold
+    command = [sys.executable, "-m", "merstore.cli", *map(str, line)]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert reached.wait(60)
+    running.send_signal(signal.SIGINT)
+    _, error = running.communicate(timeout=30)  # less than what the endpoint may take
+    assert (running.returncode, error) == (130, "interrupted\n")
+    assert not (tmp_path / "x.csv").exists()
+    server.always = lambda message: says("[sad]")
+    assert cli(*line).code == 0
+    assert read_answers(tmp_path / "x.csv").by_name == {
+        "a": "[calm]",
+        "b": "[sad]",
+        "c": "[]",
+        "d": "[calm]",
+    }
 
 
 @pytest.mark.parametrize(

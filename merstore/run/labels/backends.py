@@ -8,9 +8,9 @@ import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -388,8 +388,7 @@ class Endpoint(LanguageModel):
             raise MerstoreError(f"{model!r}: no name of a model")
         self._attempts = attempts
         self._together = together
-        self._stopped = threading.Event()
-        self._wait = self._stopped.wait if wait is None else wait
+        self._wait = wait
         self._headers = {
             "User-Agent": f"merstore/{__version__}",
             "Content-Type": "application/json",
@@ -404,15 +403,41 @@ class Endpoint(LanguageModel):
         return {"backend": "openai", "model": self.asked_for, "url": self.url}
 
     def answer(self, task: str, messages: Sequence[str]) -> list[str | Refusal]:
-        self._stopped.clear()
-        threads = ThreadPoolExecutor(self._together, thread_name_prefix="merstore-ask")
-        try:
-            return list(threads.map(self._ask, messages))
-        finally:
-            self._stopped.set()  # where one is hopeless, or Ctrl-C: the others wait no longer
-            threads.shutdown(cancel_futures=True)
+        todo: SimpleQueue[int] = SimpleQueue()
+        for row in range(len(messages)):
+            todo.put(row)
+        found: dict[int, str | Refusal] = {}
+        errors: list[Exception] = []
+        stop = threading.Event()
 
-    def _ask(self, message: str) -> str | Refusal:
+        def work() -> None:
+            try:
+                while not stop.is_set():
+                    row = todo.get_nowait()
+                    found[row] = self._ask(messages[row], stop)
+            except Empty:
+                pass
+            except Exception as error:  # noqa: BLE001  (the caller's thread raises it)
+                errors.append(error)
+                stop.set()
+
+        # daemons, so that Ctrl-C need not wait for what an endpoint still has to say
+        threads = [
+            threading.Thread(target=work, name="merstore-ask", daemon=True)
+            for _ in range(min(self._together, len(messages)))
+        ]
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        finally:
+            stop.set()
+        if errors:
+            raise errors[0]
+        return [found[row] for row in range(len(messages))]
+
+    def _ask(self, message: str, stop: threading.Event) -> str | Refusal:
         how = self.decoding
         body: dict[str, Any] = {
             "model": self.asked_for,
@@ -426,13 +451,14 @@ class Endpoint(LanguageModel):
             body["repetition_penalty"] = how.repetition_penalty
         data = json.dumps(body).encode()
         jitter = random.Random(message)
+        wait = stop.wait if self._wait is None else self._wait
         found: _Reply | str = ""
         for attempt in range(self._attempts):
             if attempt:
                 asked = found.after if isinstance(found, _Reply) else 0.0
                 grown = 2.0 ** (attempt - 1) * jitter.uniform(0.5, 1.0)
-                self._wait(min(_MAX_WAIT, max(asked, grown)))
-                if self._stopped.is_set():
+                wait(min(_MAX_WAIT, max(asked, grown)))
+                if stop.is_set():
                     break
             found = self._once(data)
             if isinstance(found, str):
