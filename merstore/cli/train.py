@@ -285,6 +285,8 @@ def _results(
 
 
 def _print(run: "Run") -> None:
+    from merstore.run import results
+
     tests = run.problem.tests
 
     def shown(value: float | None, factor: float = 100) -> str:
@@ -317,18 +319,12 @@ def _print(run: "Run") -> None:
     )  # fmt: skip
     if len(ordered) > 10:
         click.echo(f"and {len(ordered) - 10} more")
-    floors = _floors(run)
+    floors = results.floors(run.problem)
     for part in tests:
-        if part in floors:
+        if run.best.scores[part] is None:
+            click.echo(f"{part} has no labels: predicted, and not scored")
+        elif part in floors:
             click.echo(
                 f"{part}: the most frequent class alone would have F1 {shown(floors[part]['f1'])}, "
                 f"ACC {shown(floors[part]['acc'])}"
             )
-        else:
-            click.echo(f"{part} has no labels: predicted, and not scored")
-
-
-def _floors(run: "Run") -> dict[str, dict[str, float]]:
-    from merstore.run.results import floors
-
-    return floors(run.problem)

@@ -53,9 +53,10 @@ class Problem:
             made = folding.fixed_split(len(train), len(self.samples["val"]))
         else:
             made = folding.random_folds(len(train), count, seed)
-        folding.check(
-            made, {name: each.emos for name, each in self.samples.items()}, len(task.classes)
-        )
+        known = {
+            name: each.signs if task.binary else each.emos for name, each in self.samples.items()
+        }
+        folding.check(made, known, 2 if task.binary else len(task.classes))
         return made
 
     @property

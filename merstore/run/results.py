@@ -221,10 +221,11 @@ def predictions(
 
 
 def floors(problem: Problem) -> dict[str, dict[str, float]]:
-    """By split, what always saying its most frequent class would score."""
+    """By split, what always saying its most frequent class (or sign) would score."""
     found = {}
     for part, samples in problem.samples.items():
-        truth = samples.emos[samples.emos >= 0]
+        truth = samples.signs if problem.task.binary else samples.emos
+        truth = truth[truth >= 0]
         if len(truth):
             constant = np.full(len(truth), np.bincount(truth).argmax())
             found[part] = {"f1": weighted_f1(truth, constant), "acc": accuracy(truth, constant)}

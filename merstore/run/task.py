@@ -43,6 +43,12 @@ class Samples:
         return Samples([self.names[row] for row in rows], self.emos[rows], self.vals[rows])
 
     @property
+    def signs(self) -> np.ndarray:
+        """int64 ``[N]``: whether the value is above 0; -1 where it is 0 or not known."""
+        sure = np.isfinite(self.vals) & (self.vals != 0)
+        return np.where(sure, self.vals > 0, -1)
+
+    @property
     def labelled(self) -> np.ndarray:
         """bool ``[N]``"""
         known: np.ndarray = (self.emos >= 0) | np.isfinite(self.vals)

@@ -151,6 +151,36 @@ def test_earlier_runs_stand_beside_it_on_the_page(
     assert "result@lf_dnn/two" in text
 
 
+def test_unlabelled_tests_are_predicted_and_said_to_have_no_score(
+    cli: Merstore, made: Path, tmp_path: Path
+) -> None:
+    corpus = open_corpus("mer2023", tmp_path)
+    for name, label in corpus.labels().samples.items():
+        if name.startswith("test1"):
+            label.values["emo"] = label.values["val"] = None
+    with merstore.open(made, "a") as store:
+        store.drop_view("mer2023/label/6way")
+        store_labels(store, corpus)
+    result = cli(
+        "train",
+        "attention",
+        "--store",
+        made,
+        "--dataset",
+        "MER2023",
+        *FEATURES,
+        *QUICK,
+        "--run",
+        "r",
+    )
+    assert result.code == 0, result.err
+    assert "test1 has no labels: predicted, and not scored" in result.out
+    with merstore.open(made) as store:
+        kept = results.read(store, "r")
+        assert kept.best.tests["test1"] is None
+        assert len(results.predictions(store, kept, "test1").names) == 40
+
+
 def test_nothing_is_kept_where_nothing_is_to_be(cli: Merstore, made: Path) -> None:
     args = ["train", "attention", "--store", made, "--dataset", "MER2023", *FEATURES, *QUICK]
     assert cli(*args, "--no-keep", "--debug", "--test_snr", "None").code == 0

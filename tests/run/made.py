@@ -62,7 +62,11 @@ def corpus(
     for split, count in splits.items():
         for number in range(count):
             emo = int(rng.integers(max(len(classes), 2)))
-            made[f"{split}_{number:04d}"] = split, emo, float(emo - 1.5 + rng.normal() / 4)
+            made[f"{split}_{number:04d}"] = (
+                split,
+                emo,
+                float(emo - (1.5 if classes else 0.5) + rng.normal() / 4),
+            )
     rows = {}
     for sample, (split, emo, val) in made.items():
         known = split not in unlabelled

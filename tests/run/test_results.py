@@ -256,3 +256,14 @@ def test_the_ten_best_have_a_mean_and_a_population_deviation() -> None:
     rows = [results.Row(i, {}, {"metric": float(i)}, {}, 0, [], [], 1) for i in range(20)]
     mean, deviation = comparison.spread(rows)
     assert (mean, deviation) == (14.5, pytest.approx(np.std(np.arange(10, 20))))
+
+
+def test_the_floor_of_values_is_that_of_their_signs(store: Store) -> None:
+    corpus(store, "sims", {"train": 40, "val": 12, "test": 30}, classes=(), name="valence")
+    task = task_of(find_labels(store, "SIMS"), "SIMS")
+    problem = load(store, task, [*FOLDERS.values()], ROLES)
+    above = float((problem.samples["test"].vals > 0).mean())
+    assert results.floors(problem)["test"]["acc"] == max(above, 1 - above)
+    run = train(problem, Options("lmf", epochs=2), [HYPERS[0] | {"rank": 3}])
+    assert run.best.scores["test"] is not None
+    assert run.best.scores["test"].binary
