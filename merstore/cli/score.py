@@ -27,7 +27,7 @@ from merstore.score.labels import parse_labels, parse_labels_2024
 from merstore.score.ov import OvScores, ov_scores
 from merstore.score.submission import write_classes, write_openset
 from merstore.score.unibench import HitRate, SignScore
-from merstore.score.unibench_results import SETS, SetResult, score_results, total
+from merstore.score.unibench_results import SETS, SetResult, boards, score_results, total
 from merstore.score.wheels import METRICS, WheelTables
 
 _SHOWN = 10  # unknown labels of a prediction
@@ -46,33 +46,22 @@ def score_() -> None:
     """
 
 
-def _options(
-    *more: _Decorator,
-) -> _Decorator:
-    """What all commands take, after what one of them takes besides."""
+def _options(*more: _Decorator) -> _Decorator:
+    """What all commands take, with what one of them takes besides."""
 
     def add(command: Any) -> Any:
-        for option in reversed(
-            (
-                click.argument("predictions", metavar="PRED...", nargs=-1, required=True),
-                *more,
-                click.option(
-                    "--bootstrap",
-                    is_flag=True,
-                    help="95 % intervals, and comparisons with the best.",
-                ),
-                click.option(
-                    "--seed", type=int, default=0, show_default=True, help="Of --bootstrap."
-                ),
-                console.as_json,
-            )
-        ):
+        for option in reversed((_predictions, *more, _bootstrap, _seed, console.as_json)):
             command = option(command)
         return command
 
     return add
 
 
+_predictions = click.argument("predictions", metavar="PRED...", nargs=-1, required=True)
+_bootstrap = click.option(
+    "--bootstrap", is_flag=True, help="95 % intervals, and comparisons with the best."
+)
+_seed = click.option("--seed", type=int, default=0, show_default=True, help="Of --bootstrap.")
 _truth = click.option(
     "--truth", type=_path, required=True, help="Names with the true labels, a file as PRED is."
 )
@@ -255,18 +244,24 @@ def classification_(
 
 
 @score_.command("merunibench", short_help="MER-UniBench's nine sets")
-@click.argument("predictions", metavar="PRED...", nargs=-1, required=True)
-@click.option(
-    "--labels",
-    type=_path,
-    required=True,
-    help="The folder that holds the corpora's folders with their label files.",
+@_options(
+    click.option(
+        "--labels",
+        type=_path,
+        required=True,
+        help="The folder that holds the corpora's folders with their label files.",
+    ),
+    _tables,
+    _missing,
 )
-@_tables
-@_missing
-@console.as_json
 def merunibench_(
-    predictions: Sequence[str], labels: Path, tables: Path, missing: Missing, as_json: bool
+    predictions: Sequence[str],
+    labels: Path,
+    tables: Path,
+    missing: Missing,
+    bootstrap: bool,
+    seed: int,
+    as_json: bool,
 ) -> None:
     """Score AffectGPT's results: hit rate of the four sets of classes, WAF of the four of sentiment,
     and F at level 1 of OV-MERD+.
@@ -280,34 +275,37 @@ def merunibench_(
     for given in predictions:
         files |= prediction_files(given, (OPENSET, SENTIMENT))
     models = score_results(files, labels, wheels, missing)
-    if as_json:
-        told = {
-            model: {
-                "mean": total(sets),
-                "sets": {
-                    key: {"file": found.file, "score": found.score} | _unibench_facts(found.result)
-                    for key, found in sets.items()
-                },
-            }
-            for model, sets in models.items()
-        }
-        console.json_out(_plain(told))
-        return
     means = {model: total(sets) for model, sets in models.items()}
+    found = boards(models, seed if bootstrap else None)
+    if as_json:
+        console.json_out(
+            _plain(
+                {
+                    model: {
+                        "mean": means[model],
+                        "sets": {
+                            key: {"file": each.file, "score": each.score}
+                            | _unibench_facts(each.result)
+                            | _sure_facts(found[key][model], next(iter(found[key])))
+                            for key, each in sets.items()
+                        },
+                    }
+                    for model, sets in models.items()
+                }
+            )
+        )
+        return
     order = sorted(models, key=lambda model: (-len(models[model]), -_or_zero(means[model]), model))
     header = [key.upper() for key in SETS]
     rows = [
-        [
-            model,
-            _percent(means[model]),
-            *(_percent(models[model][key].score) if key in models[model] else "" for key in SETS),
-        ]
+        [model, _percent(means[model])]
+        + [_cell(models[model].get(key), found.get(key, {}).get(model)) for key in SETS]
         for model in order
     ]
     console.table(["MODEL", "MEAN", *header], rows, right=" ".join(["MEAN", *header]))
     for model in order:
-        for found in models[model].values():
-            _tell_set(found)
+        for each in models[model].values():
+            _tell_set(each)
 
 
 @score_.group("submission", short_help="write checked files to hand in")
@@ -437,6 +435,16 @@ def _sure(entry: Ranked[Any], value: str, told: Callable[[float], str]) -> list[
     ]
 
 
+def _cell(found: SetResult | None, entry: Ranked[Any] | None) -> str:
+    """A score, with its interval where there is one."""
+    if found is None or entry is None:
+        return ""
+    inside = entry.intervals.get(found.value)
+    if inside is None or math.isnan(inside.low):
+        return _percent(found.score)
+    return f"{_percent(found.score)} ({_percent(inside.low)}-{_percent(inside.high)})"
+
+
 def _tell(name: str, known: Coverage) -> None:
     parts = [console.plural(known.n, "sample")]
     parts += [f"{len(known.missing):,} missing"] if known.missing else []
@@ -481,15 +489,18 @@ def _json(board: Sequence[Ranked[Scored]], facts: Callable[[Scored], dict[str, A
     out: dict[str, Any] = {}
     for place, entry in enumerate(board, 1):
         out[entry.name] = {"rank": place, **facts(entry.result)}
-        if entry.intervals:
-            out[entry.name]["intervals"] = {
-                value: found._asdict() for value, found in entry.intervals.items()
-            }
-        if entry.behind:
-            out[entry.name]["behind"] = {"first": board[0].name} | {
-                value: found._asdict() for value, found in entry.behind.items()
-            }
+        out[entry.name] |= _sure_facts(entry, board[0].name)
     console.json_out(_plain(out))
+
+
+def _sure_facts(entry: Ranked[Any], first: str) -> dict[str, Any]:
+    told: dict[str, Any] = {}
+    if entry.intervals:
+        told["intervals"] = {value: found._asdict() for value, found in entry.intervals.items()}
+    if entry.behind:
+        behind = {value: found._asdict() for value, found in entry.behind.items()}
+        told["behind"] = {"first": first, **behind}
+    return told
 
 
 def _ov_facts(result: OvScores) -> dict[str, Any]:

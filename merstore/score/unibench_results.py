@@ -9,6 +9,7 @@ from merstore.corpora import find, open_corpus
 from merstore.corpora.unibench import TEST_SPLITS
 from merstore.errors import MerstoreError
 from merstore.score.answers import Missing
+from merstore.score.board import Ranked, ranked
 from merstore.score.files import OPENSET, SENTIMENT, read_answers
 from merstore.score.ov import OvScores, mean, ov_scores
 from merstore.score.unibench import HitRate, SignScore, hit_rate, sign_score
@@ -30,9 +31,10 @@ class Truth(NamedTuple):
 
 
 class SetResult(NamedTuple):
-    """``score`` is the one that MER-UniBench reports."""
+    """``score`` is the one that MER-UniBench reports, ``value`` its name among the result's values."""
 
     file: str
+    value: str
     score: float
     result: Result
 
@@ -79,6 +81,20 @@ def total(sets: Mapping[str, SetResult]) -> float:
     return mean([sets[key].score for key in SETS]) if len(sets) == len(SETS) else float("nan")
 
 
+def boards(
+    models: Mapping[str, Mapping[str, SetResult]], seed: int | None = None
+) -> dict[str, dict[str, Ranked[Result]]]:
+    """By set, how each model stands among those that have it, best first; see `board.ranked`."""
+    found = {}
+    for key in SETS:
+        results = {model: sets[key] for model, sets in models.items() if key in sets}
+        if results:
+            value = next(iter(results.values())).value
+            board = ranked({model: each.result for model, each in results.items()}, value, seed)
+            found[key] = {entry.name: entry for entry in board}
+    return found
+
+
 def read_truth(corpus: str, root: Path) -> Truth:
     """The test labels of a set. `root` holds the corpora's folders, or is that of this one.
 
@@ -103,17 +119,17 @@ def read_truth(corpus: str, root: Path) -> Truth:
 
 def _scored(
     truth: Truth, path: Path, tables: WheelTables, missing: Missing
-) -> tuple[float, Result]:
+) -> tuple[str, float, Result]:
     try:
         if truth.kind == "number":
             signs = sign_score(truth.labels, read_answers(path, "sentiment").texts(), missing)
-            return signs.waf, signs
+            return "waf", signs.waf, signs
         labels = read_answers(path).labels()
         if truth.kind == "list":
             scores = ov_scores(truth.labels, labels, tables, missing)
-            return scores.level1.f, scores
+            return "MER2025-L1", scores.level1.f, scores
         hits = hit_rate(truth.labels, labels, tables, missing)
-        return hits.rate, hits
+        return "hit rate", hits.rate, hits
     except MerstoreError as error:
         raise type(error)(f"{path}: {error}") from None
 

@@ -175,18 +175,22 @@ class TestMerunibench:
         tables = write_tables(tmp_path / "emotion_wheel")
         labels = tmp_path / "dataset" / "ovmerdplus-process"
         labels.mkdir(parents=True)
-        (labels / "ovlabel.csv").write_text("name,openset\nv1,[sad]\n")
+        (labels / "ovlabel.csv").write_text("name,openset\nv1,[sad]\nv2,[fear]\n")
         folder = tmp_path / "output" / "results-ovmerdplus" / "ours"
         folder.mkdir(parents=True)
-        np.savez(folder / "ck_1-openset.npz", filenames=["v1"], fileitems=["[sadly]"])
+        np.savez(folder / "ck_1-openset.npz", filenames=["v1", "v2"], fileitems=["[sadly]", "[fear]"])
         args = ["score", "merunibench", "--labels", tmp_path / "dataset", "--tables", tables]
         model = f"{tmp_path}/output/ours/ck_1"
         found = cli(*args, tmp_path / "output", "--json").json[model]
         assert found["mean"] is None
-        assert found["sets"]["ovmerdplus"]["n"] == [1, 1, 0, 1, 0]
+        assert found["sets"]["ovmerdplus"]["n"] == [1, 2, 1, 1, 1]
         lines = cli(*args, tmp_path / "output").lines
         assert lines[0].split()[:3] == ["MODEL", "MEAN", "MER2023"]
         assert lines[1].split()[0] == model
+        sure = cli(*args, tmp_path / "output", "--bootstrap", "--json").json[model]["sets"]
+        assert sure["ovmerdplus"]["intervals"]["M1"] == {"low": 1, "high": 1}
+        table = cli(*args, tmp_path / "output", "--bootstrap").lines
+        assert "100.00 (100.00-100.00)" in table[1]
 
 
 class TestSubmission:

@@ -9,7 +9,7 @@ import pytest
 from merstore.errors import InvalidKey, MerstoreError
 from merstore.score.files import OPENSET, SENTIMENT, prediction_files
 from merstore.score.unibench import HitRate, SignScore
-from merstore.score.unibench_results import SETS, read_truth, score_results, total
+from merstore.score.unibench_results import SETS, boards, read_truth, score_results, total
 from merstore.score.wheels import WheelTables
 
 
@@ -78,6 +78,18 @@ def test_the_total_is_the_mean_of_all_nine(output: Path, labels: Path, tables: W
     all_nine = {key: any_set._replace(score=number / 8) for number, key in enumerate(SETS)}
     assert total(all_nine) == 0.5
     assert len(SETS) == 9
+
+
+def test_models_are_compared_set_by_set(output: Path, labels: Path, tables: WheelTables) -> None:
+    worse = output / f"results-mer2023/ours_lr1/checkpoint_2{OPENSET}"
+    result(worse, {"t0": "[]", "t1": "[]"})
+    models = score_results(prediction_files(str(output)), labels, tables)
+    one, two = models
+    found = boards(models, seed=0)
+    assert list(found) == ["mer2023", "ovmerdplus"]
+    assert list(found["mer2023"]) == [one, two]
+    assert "MER2025-L1" in found["ovmerdplus"][two].behind
+    assert boards(models)["mer2023"][one].intervals == {}
 
 
 def test_a_path_that_tells_no_set(tmp_path: Path, labels: Path, tables: WheelTables) -> None:
