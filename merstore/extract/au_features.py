@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from merstore.extract.reading import Reading
 
 _VERSIONS = {"affectgpt": 1, "clean": 1}  # of what a profile does
-_OPTIONS = {
+_OPTIONS: dict[str, dict[str, Any]] = {
     "affectgpt": {"text": "as in the file", "cleaning": "OpenAI's, but for wrong encodings"},
     "clean": {"text": "the description alone", "cleaning": None},
 }
