@@ -8,7 +8,6 @@ import numpy as np
 
 from merstore.errors import MerstoreError
 
-_MARKS = str.maketrans("'\"", ",,")
 _QUOTES = re.compile("['\"]")
 _BRACKETS = re.compile(r"[\[\]]")
 _QUOTED_LIST = re.compile(r"\[([^\]]*)(?:\]|$)")
@@ -26,11 +25,13 @@ def parse_labels(answer: Any) -> list[str]:
 
     Raises MerstoreError for anything else, such as a number.
     """
-    if isinstance(answer, np.ndarray):
-        answer = answer.tolist()
-    if isinstance(answer, list | tuple):
-        return [_text(item) for item in answer]
-    inner = _text(answer).removeprefix("[").removesuffix("]").translate(_MARKS)
+    if type(answer) is not str:
+        if isinstance(answer, np.ndarray):
+            answer = answer.tolist()
+        if isinstance(answer, list | tuple):
+            return [_text(item) for item in answer]
+        answer = _text(answer)
+    inner = answer.removeprefix("[").removesuffix("]").replace("'", ",").replace('"', ",")
     return [label for piece in inner.split(",") if (label := piece.strip())]
 
 
