@@ -206,7 +206,7 @@ class Generator:
             if top_k is None:
                 own = getattr(llm.generation_config, "top_k", None)
                 top_k = 50 if own is None else own
-            draws = [_draws(settings, top_k, [request.seed for request in requests])]
+            draws = [_draws(settings, top_k, [one.seed for one in requests], embedded.device)]
         config = GenerationConfig(
             max_new_tokens=settings.max_new_tokens,
             do_sample=False,  # what is drawn is decided by our own processor
@@ -221,7 +221,9 @@ class Generator:
                 attention_mask=mask,
                 generation_config=config,
                 logits_processor=LogitsProcessorList(draws),
-                stopping_criteria=StoppingCriteriaList([_stopping(self.tokens.stops)]),
+                stopping_criteria=StoppingCriteriaList(
+                    [_stopping(self.tokens.stops, embedded.device)]
+                ),
             )
         return output
 
@@ -245,27 +247,26 @@ def _ends(llm: Any) -> list[int]:
     return [] if ids is None else ids if isinstance(ids, list) else [ids]
 
 
-def _stopping(stops: Sequence[Sequence[int]]) -> Any:
+def _stopping(stops: Sequence[Sequence[int]], device: torch.device) -> Any:
     """Ends the rows whose last tokens are one of `stops`, each by itself."""
+    tails = [torch.tensor(stop, device=device) for stop in stops]
 
     def ended(ids: Tensor, scores: Any, **_: Any) -> Tensor:
-        done = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
-        for stop in stops:
-            if ids.shape[1] >= len(stop):
-                tail = torch.tensor(stop, device=ids.device)
-                done |= (ids[:, -len(stop) :] == tail).all(1)
+        done = torch.zeros(len(ids), dtype=torch.bool, device=device)
+        for tail in tails:
+            if ids.shape[1] >= len(tail):
+                done |= (ids[:, -len(tail) :] == tail).all(1)
         return done
 
     return ended
 
 
-def _draws(settings: Settings, top_k: int, seeds: Sequence[int]) -> Any:
+def _draws(settings: Settings, top_k: int, seeds: Sequence[int], device: torch.device) -> Any:
     """Leaves each row one token, drawn by the row's own random numbers: one for each token, so that
     neither the batch nor the device decides.
     """
-    numbers = np.stack(
-        [np.random.default_rng(seed).random(settings.max_new_tokens) for seed in seeds]
-    )
+    drawn_of = [np.random.default_rng(seed).random(settings.max_new_tokens) for seed in seeds]
+    numbers = torch.from_numpy(np.stack(drawn_of)).to(device)
 
     def drawn(ids: Tensor, scores: Tensor) -> Tensor:
         scores = scores / settings.temperature
@@ -275,8 +276,8 @@ def _draws(settings: Settings, top_k: int, seeds: Sequence[int]) -> Any:
         before = probability.cumsum(1) - probability
         probability = probability.masked_fill(before >= settings.top_p, 0.0)
         total = probability.cumsum(1)
-        number = torch.from_numpy(numbers[:, ids.shape[1]]).to(total.device)
-        chosen = torch.searchsorted(total, (number * total[:, -1]).unsqueeze(1), right=True)
+        at = numbers[:, ids.shape[1], None] * total[:, -1:]
+        chosen = torch.searchsorted(total, at, right=True)
         token = tokens.gather(1, chosen.clamp(max=kept - 1))
         return torch.full_like(scores, -torch.inf).scatter(1, token, 0.0)
 

@@ -12,8 +12,13 @@ HIDDEN = 64
 VOCABULARY = 151_665  # of the real tokenizer, without the placeholders
 
 
-def tiny_llm(seed: int = 0, vocabulary: int = VOCABULARY, **changes: Any) -> Any:
-    """A causal language model of Qwen2's architecture, two layers, 64 wide, float32."""
+def tiny_llm(
+    seed: int = 0,
+    vocabulary: int = VOCABULARY,
+    dtype: torch.dtype = torch.float32,
+    **changes: Any,
+) -> Any:
+    """A causal language model of Qwen2's architecture, two layers, 64 wide."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     sizes = {
@@ -27,7 +32,7 @@ def tiny_llm(seed: int = 0, vocabulary: int = VOCABULARY, **changes: Any) -> Any
         **changes,
     }
     torch.manual_seed(seed)
-    return Qwen2ForCausalLM(Qwen2Config(vocab_size=vocabulary, **sizes)).eval()
+    return Qwen2ForCausalLM(Qwen2Config(vocab_size=vocabulary, **sizes)).to(dtype).eval()
 
 
 def shaken(model: AffectGPT, seed: int = 1) -> AffectGPT:

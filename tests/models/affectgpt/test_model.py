@@ -1,5 +1,6 @@
 """The whole model: which tensors it has, and what goes into the language model."""
 
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -178,6 +179,12 @@ def test_a_language_model_of_another_architecture() -> None:
     ids = torch.tensor([[3, 49, 4]])
     embedded = model.embed(ids, {"face": 49}, {"face": torch.ones(1, 1, HIDDEN)})
     assert torch.equal(embedded[0, 1], torch.ones(HIDDEN))
+
+
+def test_without_peft_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(MerstoreError, match=r"pip install 'merstore\[affectgpt\]'"):
+        AffectGPT(tiny_llm(vocabulary=100))
 
 
 PLACES = {"image": 100, "audio": 101, "frame": 102, "face": 103, "multi": 104}
