@@ -178,7 +178,9 @@ class TestMerunibench:
         (labels / "ovlabel.csv").write_text("name,openset\nv1,[sad]\nv2,[fear]\n")
         folder = tmp_path / "output" / "results-ovmerdplus" / "ours"
         folder.mkdir(parents=True)
-        np.savez(folder / "ck_1-openset.npz", filenames=["v1", "v2"], fileitems=["[sadly]", "[fear]"])
+        np.savez(
+            folder / "ck_1-openset.npz", filenames=["v1", "v2"], fileitems=["[sadly]", "[fear]"]
+        )
         args = ["score", "merunibench", "--labels", tmp_path / "dataset", "--tables", tables]
         model = f"{tmp_path}/output/ours/ck_1"
         found = cli(*args, tmp_path / "output", "--json").json[model]
