@@ -99,6 +99,10 @@ def read_fork(
     keys = {each.key: each for each in sources.keys if each.key != "model"}
     for each in (*_inference_keys(inference, told, not models), *_model_keys(model)):
         keys[each.key] = each
+    why = "the mode is that of mercaptionplus or ovmerd"
+    if face_or_frame is not None:
+        why = "--mode says the mode, which is all that is read of it"
+    keys["datasets"] = Outcome("datasets", "...", face_or_frame is None, why)
     nonverbal = _nonverbal(inference, sources.mode, keys)
     template = Template(sources.mode, "affectgpt", _wanted(config, inference, sources.features))
     llm = model.get("llama_model")

@@ -46,6 +46,7 @@ POLL_SECONDS = 0.2  # between two looks at what another process is answering
 AHEAD = 2  # windows whose features are fetched while the model is at work
 BATCHES = 4  # in a window, so that there is something to sort by length
 
+_TOKENIZERS = ("tokenizer.json", "vocab.json", "tokenizer.model")  # one of them
 NOT_SAID = ("empty_text", "nan_text")  # of a transcript: nothing is said, which is a subtitle too
 
 
@@ -329,6 +330,8 @@ class _Job:
         finally:
             if self.held:
                 self.runner.owner.release(self.view, self.held)
+            for names in (*report.failed.values(), report.cut, report.endless):
+                names.sort()
             report.seconds = time.perf_counter() - started
             report.loading = sources.loading - loading
             report.filling = sources.filling - filling
@@ -539,5 +542,10 @@ def _digest_of(path: Path, size: int, changed: int) -> str:
 def _llm_digest(llm: str) -> str:
     """Of weights, tokenizer and configuration."""
     folder = ModelFolder(llm)
+    if not any((folder.path / name).is_file() for name in _TOKENIZERS):
+        raise MerstoreError(
+            f"{folder.path}: no tokenizer in it ({', '.join(_TOKENIZERS)}): take the whole folder of "
+            "the language model"
+        )
     told = [file for file in folder.path.iterdir() if file.suffix in (".json", ".txt", ".model")]
     return folder.digest([*folder.weight_files, *sorted(told)])

@@ -1,0 +1,105 @@
+"""Runs that are killed, and runs beside each other: no answer is lost, none is given twice."""
+
+import multiprocessing as mp
+import os
+import random
+import signal
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pytest
+from answering import (
+    World,
+    answer_toy,
+    names_of,
+    runner,
+    store_features,
+    subtitles_of,
+)
+
+import merstore
+from merstore.run.inference import Report, Task
+from merstore.run.inference.answers import read
+
+COUNT = 40
+NAMES = names_of(COUNT)
+TOY = Task("toy", NAMES, subtitles_of(NAMES))
+KILLS = 10
+
+
+@pytest.fixture(scope="module")
+def context() -> Any:
+    """Processes that have imported everything and run nothing yet, so that they start at once."""
+    made = mp.get_context("forkserver")
+    made.set_forkserver_preload(["answering", "merstore.models.affectgpt", "peft"])
+    return made
+
+
+@pytest.fixture
+def filled(tmp_path: Path) -> Path:
+    path = tmp_path / "toy.mer"
+    with merstore.open(path, "a") as store:
+        store_features(store, NAMES)
+    return path
+
+
+def started(context: Any, *args: Any) -> tuple[Any, Connection]:
+    told, tell = context.Pipe(duplex=False)
+    process = context.Process(target=answer_toy, args=(*args[:3], tell, *args[3:]))
+    process.start()
+    tell.close()
+    return process, told
+
+
+def undisturbed(path: Path, world: World) -> dict[str, str]:
+    with merstore.open(path / "beside.mer", "a") as store:
+        store_features(store, NAMES)
+        (report,) = runner(store, world, batch=4).run([TOY])
+        return {name: answer.text for name, answer in read(store[report.view]).items()}
+
+
+def test_killed_at_random_moments_the_answers_are_those_of_an_undisturbed_run(
+    filled: Path, world: World, tmp_path: Path, context: Any
+) -> None:
+    draw = random.Random(7)
+    kept = 0
+    for _ in range(KILLS):
+        process, told = started(context, filled, world, NAMES)
+        for _ in range(draw.randint(1, 4)):  # how far it got
+            told.recv()
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        told.close()
+        with merstore.open(filled) as store:
+            (path,) = [path for path in store.views() if "/answer@" in path]
+            assert len(store[path]) >= kept  # what was told of is there
+            kept = len(store[path])
+            assert store.verify() == []
+    assert 0 < kept < COUNT
+    with merstore.open(filled, "a") as store:
+        (report,) = runner(store, world).run([TOY])
+        assert report.present == kept
+        assert report.answered == COUNT - kept
+        found = {name: answer.text for name, answer in read(store[report.view]).items()}
+    assert found == undisturbed(tmp_path, world)
+
+
+def test_two_runs_at_once_share_the_samples(
+    filled: Path, world: World, tmp_path: Path, context: Any
+) -> None:
+    running = [started(context, filled, world, names, 2) for names in (NAMES, NAMES[::-1])]
+    reports = []
+    for process, told in running:
+        while not isinstance(last := told.recv(), Report):
+            pass
+        reports.append(last)
+        process.join()
+        told.close()
+        assert process.exitcode == 0
+    assert sum(report.answered for report in reports) == COUNT
+    for report in reports:
+        assert report.present + report.answered + report.elsewhere == COUNT
+    with merstore.open(filled) as store:
+        found = {name: answer.text for name, answer in read(store[reports[0].view]).items()}
+    assert found == undisturbed(tmp_path, world)
