@@ -18,6 +18,7 @@ from . import (
     filling,
     gathering,
     importing,
+    inference,
     loading,
     machine,
     opening,
@@ -44,6 +45,7 @@ CASES: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "import": importing.run,
     "scoring": scoring.run,
     "dropin": dropin.run,
+    "inference": inference.run,
 }
 RESULTS = Path(__file__).parent / "results"
 DISK_GB = 12

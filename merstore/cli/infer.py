@@ -135,6 +135,8 @@ def infer_(
     question = fork.question if fork else _question(asked["question"])
     if video is not None:
         return _ask(video, checkpoints, llm, template, question, asked, as_json)
+    if store is None and fork is not None and fork.root is not None:
+        store = Path(fork.root)  # preextracted_root
     if store is None or dataset is None:
         raise click.UsageError("give --store and --dataset, or --video")
     reports, files = _run(store, dataset, checkpoints, llm, template, question, asked, fork, force)

@@ -146,10 +146,10 @@ def test_the_command_line_of_the_fork(
         f"model: {{arch: affectgpt, llama_model: {root / 'llm'}, skip_encoders: true}}\n"
         "datasets: {mercaptionplus: {face_or_frame: multiface_audio_face_text}}\n"
         "inference: {test_epochs: xxx-xxx, use_preextracted_face: true,\n"
-        "  use_preextracted_audio: true, frame_n_frms: 8, base_root: output/results}\n"
+        f"  use_preextracted_audio: true, base_root: output/results, preextracted_root: {store}}}\n"
     )
     monkeypatch.chdir(root)
-    words = ["infer", "--cfg-path", config, "--dataset", "toy", "--zeroshot", "--store", store]
+    words = ["infer", "--cfg-path", config, "--dataset", "toy", "--zeroshot"]
     words += ["--max-new-tokens", "8", "--max-length", "408", "--device", "cpu"]
     words += ["--texts", root / "media" / "texts.csv", "--output", tmp_path / "out"]
     words += ["--options", "inference.test_epochs=20-30", "inference.skip_epoch=10"]

@@ -39,7 +39,8 @@ _ROOT_KEYS = ("ckpt_root", "ckpt_name", "test_epoch", "test_epochs", "skip_epoch
 @dataclass(frozen=True)
 class ForkRun:
     """What a run of the fork would do, done here. ``checkpoints``: a stack of files for each that is
-    tested. ``llm``: the configuration's. ``base``: of the exports' names. ``nonverbal``: the file of
+    tested. ``llm``: the configuration's. ``base``: of the exports' names. ``root``: the store that its features are
+    read from, as far as any are. ``nonverbal``: the file of
     the clues. ``keys``: every key and its fate.
     """
 
@@ -49,6 +50,7 @@ class ForkRun:
     checkpoints: tuple[tuple[Path, ...], ...]
     llm: str | None
     base: str
+    root: str | None
     nonverbal: Path | None
     keys: tuple[Outcome, ...]
 
@@ -113,6 +115,7 @@ def read_fork(
         tuple((*before, file) for file in files),
         None if llm in _UNSET else str(llm),
         str(inference.get("base_root") or "output/results"),
+        sources.root if sources.features else None,
         nonverbal,
         tuple(keys.values()),
     )

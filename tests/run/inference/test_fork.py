@@ -139,6 +139,7 @@ def test_a_hybrid_configuration(config: Path, output: Path) -> None:
     ]
     assert run.llm == "models/Qwen2.5-7B-Instruct"
     assert run.base == "output/results-description"
+    assert run.root == "./preextracted_features"
     assert "reasoning" in run.question
 
 
@@ -175,6 +176,7 @@ def test_a_real_time_configuration_computes_everything(config: Path, output: Pat
     options = ["inference.frame_sampling=uniform", "inference.use_preextracted_audio=False"]
     run = read_fork(config, options, dataset="mer2023", output=output)
     assert {each.source for each in run.template.features.values()} == {"media"}
+    assert run.root is None
     assert run.template.features["frame"].view == "frame@CLIP_VIT_LARGE/uniform_8frms"
 
 

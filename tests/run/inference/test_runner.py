@@ -2,6 +2,7 @@
 that cannot be answered about.
 """
 
+import json
 import random
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from answering import (
     VIEWS,
     World,
     counts,
+    make_checkpoint,
     names_of,
     recipes,
     runner,
@@ -22,6 +24,7 @@ from answering import (
 )
 
 from merstore.errors import MerstoreError, StaleView, UnknownView
+from merstore.extract.mer_factory import Nonverbal
 from merstore.models.affectgpt import AffectGPT, Settings
 from merstore.run.inference import Refusal, Report, Task
 from merstore.run.inference.answers import Stored, digest, read, seed_of
@@ -250,6 +253,46 @@ def test_other_subtitles_than_those_of_the_answers_that_are_there(
     runner(store, world).run([TOY])
     with pytest.raises(StaleView, match=f"1 answers, such as that to {NAMES[4]}"):
         runner(store, world).run([Task("toy", NAMES, {**SUBTITLES, NAMES[4]: "else"})])
+
+
+def test_nonverbal_clues_go_into_the_prompt_and_are_not_left_out_unsaid(
+    store: Store, world: World, tmp_path: Path
+) -> None:
+    store_features(store, NAMES[:3])
+    clues = {"TOY": {name: {"caption": "Brows go up."} for name in NAMES[:2]}}
+    file = tmp_path / "clues.json"
+    file.write_text(json.dumps(clues))
+    told = dict.fromkeys(NAMES[:3], "So.")
+    mode = "multiface_audio_face_au_text"
+    task = Task("toy", NAMES[:3], told, nonverbal=Nonverbal(file, "toy").caption)
+    (report,) = runner(store, world, mode=mode).run([task])
+    assert counts(report) == {"answered": 2, "failures": 1}
+    assert report.failed == {"no_nonverbal_text": [NAMES[2]]}
+    given = prompt(mode, question("ovlabel"), "So.", "Brows go up.")
+    assert answered(store, report)[NAMES[0]].prompt == digest(given)
+
+
+def test_features_of_action_units_where_the_checkpoint_takes_them(
+    store: Store, world: World, tmp_path: Path
+) -> None:
+    mode = "multiface_audio_face_frame_au_text"
+    fields = {"au_fusion": "mean", "mode": mode}
+    path = make_checkpoint(tmp_path / "checkpoint_000040_loss_1.000.pth", world.llm, **fields)
+    store_features(store, NAMES[:3], ["frame", "face", "audio"])
+    units = store.create_view("toy/au@CLIP_VITB32/8frms", shape=(None, 512), spec={"made": True})
+    rows = np.random.default_rng(0).standard_normal((6, 512), np.float32)
+    units.update({NAMES[0]: rows[:2], NAMES[1]: rows[2:3], NAMES[2]: rows[3:]})
+    asked = runner(store, world, checkpoints=[path])
+    asked.template = asked.template.changed({"au": "au_CLIP_VITB32_8frms"})
+    (report,) = asked.run([Task("toy", NAMES[:3], dict.fromkeys(NAMES, "So."))])
+    assert counts(report) == {"answered": 3}
+    given = prompt(mode, question("ovlabel"), "So.", au_features=True)
+    assert {each.prompt for each in answered(store, report).values()} == {digest(given)}
+    # Without a view of them, the same checkpoint has the prompt with the nonverbal clause's place.
+    (plain,) = runner(store, world, checkpoints=[path]).run(
+        [Task("toy", NAMES[:3], dict.fromkeys(NAMES, "So."))]
+    )
+    assert plain.view != report.view
 
 
 def test_a_mode_that_is_none_or_needs_what_the_template_lacks(store: Store, world: World) -> None:
