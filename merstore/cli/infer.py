@@ -90,6 +90,7 @@ _path = click.Path(path_type=Path)
     "--output", type=_path, help="Write answers below this folder, named as AffectGPT does."
 )
 @click.option("--format", "formats", type=click.Choice(_FORMATS), multiple=True, default=["npz"])
+@click.option("--report", "page", type=_path, help="Write a page about the run to this file.")
 @click.option("--video", type=_path, help="Answer about this clip, and nothing else.")
 @click.option("--subtitle", default="", help="What is said in it.")
 @click.option("--cfg-path", type=_path, help="A configuration of AffectGPT's fork.")
@@ -309,6 +310,10 @@ def _run(
             raise
         names = {task.dataset: list(task.names) for task in tasks}
         files = _export(store, runner.stacks, reports, names, asked, fork)
+        if asked["page"] is not None:
+            from merstore.run.inference.page import write_page
+
+            write_page(asked["page"], store, reports, names)
     return reports, files
 
 

@@ -91,8 +91,11 @@ def test_from_clips_to_answers(
     assert list(found[0]) == NAMES
     assert "pickled" in first.err
 
-    again = cli(*command, "--json")  # nothing to compute from, and nothing to compute
+    again = cli(
+        *command, "--json", "--report", tmp_path / "run.html"
+    )  # nothing to compute from, and nothing to compute
     assert again.code == 0
+    assert "3 answers" in (tmp_path / "run.html").read_text(encoding="utf-8")
     (report,) = again.json["answers"]
     assert [report["present"], report["answered"], report["computed"]] == [3, 0, {}]
     with merstore.open(store) as opened:

@@ -71,7 +71,8 @@ class Report:
     ``failed`` (kind: names) + ``lacking`` (names, by the modality that the store has not of them and
     that nothing is given to compute from; there is no record of those).
 
-    ``computed``: features computed in this run, by modality. ``cut``: samples whose texts did not
+    ``fetched``: features that were read, by modality; ``computed``: those of them that were computed
+    in this run first. ``cut``: samples whose texts did not
     fit. ``endless``: whose answers were as long as they may be. ``batch``: samples that go through
     the model at once; less than was asked for where memory did not suffice. ``seconds``: of
     all; ``waiting`` for features, ``loading`` and ``filling`` them beside the model's work, and
@@ -88,6 +89,7 @@ class Report:
     elsewhere: int = 0
     failed: dict[str, list[str]] = field(default_factory=dict)
     lacking: dict[str, list[str]] = field(default_factory=dict)
+    fetched: dict[str, int] = field(default_factory=dict)
     computed: dict[str, int] = field(default_factory=dict)
     cut: list[str] = field(default_factory=list)
     endless: list[str] = field(default_factory=list)
@@ -322,7 +324,8 @@ class _Job:
     def go(self) -> Report:
         report, sources = self.report, self.sources
         started = time.perf_counter()
-        computed, loading, filling = dict(sources.computed), sources.loading, sources.filling
+        fetched, computed = dict(sources.fetched), dict(sources.computed)
+        loading, filling = sources.loading, sources.filling
         self.told(report, report.samples - len(self.missing))
         try:
             if self.missing:
@@ -335,11 +338,8 @@ class _Job:
             report.seconds = time.perf_counter() - started
             report.loading = sources.loading - loading
             report.filling = sources.filling - filling
-            report.computed = {
-                modality: count - computed[modality]
-                for modality, count in sources.computed.items()
-                if count > computed[modality]
-            }
+            report.fetched = _since(fetched, sources.fetched)
+            report.computed = _since(computed, sources.computed)
         return report
 
     def _answer_all(self) -> None:
@@ -495,6 +495,11 @@ class _Job:
         while time.monotonic() < deadline and store.snapshot().id == before:
             time.sleep(POLL_SECONDS / 10)
             store.refresh()
+
+
+def _since(before: Mapping[str, int], now: Mapping[str, int]) -> dict[str, int]:
+    """How many more there are of each; only where there are more."""
+    return {key: count - before[key] for key, count in now.items() if count > before[key]}
 
 
 def _by_name(requests: Sequence[Request], given: Sequence[Answer]) -> dict[str, Answer]:

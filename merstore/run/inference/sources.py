@@ -103,7 +103,8 @@ class Sources:
     this run alone. recipes: makes a recipe when something is to be computed. materials: what there
     is of each sample; None: nothing is computed. retry: failure kinds to try again.
 
-    ``computed``: entries that were computed, by modality. ``loading``, ``filling``: seconds.
+    ``fetched``: entries that were given, by modality; ``computed``: those of them that were computed
+    first. ``loading``, ``filling``: seconds.
 
     Raises UnknownView where the store has no such view and it cannot be computed either.
     """
@@ -122,6 +123,7 @@ class Sources:
     ) -> None:
         self.dataset = dataset
         self.retry = set(retry)
+        self.fetched = dict.fromkeys(wanted, 0)
         self.computed = dict.fromkeys(wanted, 0)
         self.loading = self.filling = 0.0
         self._recipes = recipes
@@ -196,6 +198,7 @@ class Sources:
                 found.features[name][modality] = entry if entry.ndim == 2 else entry[np.newaxis]
             else:
                 missing.append(name)
+        self.fetched[modality] += len(names) - len(missing)
         self.loading += time.perf_counter() - started
         return missing
 
