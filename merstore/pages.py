@@ -1,9 +1,11 @@
 """HTML pages with their plots inside: they need no network and no other file."""
 
 import io
+import os
 import re
 from collections.abc import Callable
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from merstore._version import __version__
@@ -26,15 +28,32 @@ def render(package: str, template: str, **facts: Any) -> str:
         raise MerstoreError(
             f"{missing.name} is not installed: pip install 'merstore[tune]'"
         ) from None
-    places = {"page.html": "merstore", template: package}
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         loader=jinja2.FunctionLoader(
-            lambda name: files(places[name]).joinpath(name).read_text(encoding="utf-8")
+            lambda name: (
+                files("merstore" if name == "page.html" else package)
+                .joinpath(name)
+                .read_text(encoding="utf-8")
+            )
         ),
     )
     return environment.get_template(template).render(**facts, version=__version__)
+
+
+def write(path: "str | os.PathLike[str]", text: str) -> None:
+    """Write a page, whole or not at all. Raises MerstoreError where the file cannot be written."""
+    beside = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
+    try:
+        try:
+            # a lone surrogate may stand in what somebody else has written
+            beside.write_bytes(text.encode(errors="backslashreplace"))
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise MerstoreError(f"the report {path} cannot be written: {error.strerror}") from None
 
 
 def svg(draw: Callable[..., None], *about: Any) -> Any:

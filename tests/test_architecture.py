@@ -20,7 +20,7 @@ BASE = {"errors", "_version", "_core", "quality"}
 STORE = BASE | {"store"}
 KNOWN = STORE | {"machine", "profile"}  # what is known of a machine
 ALL = KNOWN | {"pages", "load", "extract", "fill", "corpora", "noise", "interop"}
-ALL |= {"models", "run", "score"}
+ALL |= {"models", "run", "score", "report"}
 MAY_IMPORT = {
     "errors": set(),
     "_version": set(),
@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "models": {"errors", "extract"},  # extract: how a folder of weights is found and read
     "score": {"errors", "corpora"},  # corpora: to read label files
     "run": KNOWN | {"pages", "load", "fill", "extract", "corpora", "interop", "models", "score"},
+    "report": KNOWN | {"pages", "fill", "run", "score"},
     "cli": ALL,
     "demo": ALL | {"cli"},
     "": STORE,  # merstore/__init__.py: the public names

@@ -34,6 +34,7 @@ COMMANDS = {
     "noise": "noise",
     "extract-labels": "extract_labels",
     "score": "score",
+    "report": "report",
     "corpora": "corpora",
     "encoders": "encoders",
     "doctor": "doctor",

@@ -50,28 +50,28 @@ def _options(*more: _Decorator) -> _Decorator:
     """What all commands take, with what one of them takes besides."""
 
     def add(command: Any) -> Any:
-        for option in reversed((_predictions, *more, _bootstrap, _seed, console.as_json)):
+        for option in reversed((predictions_argument, *more, _bootstrap, _seed, console.as_json)):
             command = option(command)
         return command
 
     return add
 
 
-_predictions = click.argument("predictions", metavar="PRED...", nargs=-1, required=True)
+predictions_argument = click.argument("predictions", metavar="PRED...", nargs=-1, required=True)
 _bootstrap = click.option(
     "--bootstrap", is_flag=True, help="95 % intervals, and comparisons with the best."
 )
 _seed = click.option("--seed", type=int, default=0, show_default=True, help="Of --bootstrap.")
-_truth = click.option(
+truth_option = click.option(
     "--truth", type=_path, required=True, help="Names with the true labels, a file as PRED is."
 )
-_tables = click.option(
+tables_option = click.option(
     "--tables",
     type=_path,
     required=True,
     help="The folder of word tables, emotion_wheel (OV-MER's or MER2026's).",
 )
-_missing = click.option(
+missing_option = click.option(
     "--missing",
     type=click.Choice(["error", "empty"]),
     default="error",
@@ -80,13 +80,13 @@ _missing = click.option(
 )
 
 
-_store = click.option(
+store_option = click.option(
     "--store", type=_path, help="A PRED that is no file is a view of texts in this store: a run's."
 )
 
 
 @score_.command("ov", short_help="OV-MER's twelve metrics")
-@_options(_truth, _tables, _missing, _store)
+@_options(truth_option, tables_option, missing_option, store_option)
 def ov_(predictions: Sequence[str], **how: Any) -> None:
     """Score open-vocabulary labels by the twelve metrics of OV-MER: M1, M2, and M3 of five wheels
     at two levels. Ranked by the mean of their F (M-AVG).
@@ -96,7 +96,7 @@ def ov_(predictions: Sequence[str], **how: Any) -> None:
 
 
 @score_.command("mer2025", short_help="the two levels of MER2025's track 2")
-@_options(_truth, _tables, _missing, _store)
+@_options(truth_option, tables_option, missing_option, store_option)
 def mer2025_(predictions: Sequence[str], **how: Any) -> None:
     """Score open-vocabulary labels as MER2025's track 2 does: the mean F of five wheels at level 1
     and at level 2, ranked by the mean of the two.
@@ -122,8 +122,8 @@ def _ov(
     wheels = WheelTables.load(tables)
     true = read_answers(truth).labels()
     results = {}
-    for name, labels in _labels(predictions, store):
-        with _about(name):
+    for name, labels in labels_of(predictions, store):
+        with naming(name):
             results[name] = ov_scores(true, labels, wheels, missing)
     board = ranked(results, by, seed if bootstrap else None)
     if as_json:
@@ -151,15 +151,15 @@ def _ov(
 
 @score_.command("mer2024-ov", short_help="MER2024's score by groups of words")
 @_options(
-    _truth,
+    truth_option,
     click.option(
         "--groups",
         type=_path,
         required=True,
         help="Groups of words of one meaning: MER2024's openset-synonym.zip, or its folder.",
     ),
-    _missing,
-    _store,
+    missing_option,
+    store_option,
 )
 def mer2024_ov_(
     predictions: Sequence[str],
@@ -177,8 +177,8 @@ def mer2024_ov_(
     grouped = read_groups(groups)
     true = read_answers(truth).labels(parse_labels_2024)
     results = {}
-    for name, labels in _labels(predictions, store, parse_labels_2024):
-        with _about(name):
+    for name, labels in labels_of(predictions, store, parse_labels_2024):
+        with naming(name):
             results[name] = grouped_score(true, labels, grouped, missing)
     board = ranked(results, "average", seed if bootstrap else None)
     if as_json:
@@ -221,7 +221,7 @@ def classification_(
     true = read_rows(truth)
     results = {}
     for name in _files(predictions):
-        with _about(name):
+        with naming(name):
             results[name] = challenge_score(true, read_rows(name))
     by = "waf" if any("waf" in result.scores for result in results.values()) else "ccc"
     board = ranked(results, by, seed if bootstrap else None)
@@ -251,8 +251,8 @@ def classification_(
         required=True,
         help="The folder that holds the corpora's folders with their label files.",
     ),
-    _tables,
-    _missing,
+    tables_option,
+    missing_option,
 )
 def merunibench_(
     predictions: Sequence[str],
@@ -360,7 +360,7 @@ def _files(predictions: Sequence[str]) -> dict[str, Path]:
     return files
 
 
-def _labels(
+def labels_of(
     predictions: Sequence[str],
     store: Path | None,
     parse: Callable[[Any], list[str]] = parse_labels,
@@ -383,7 +383,7 @@ def _labels(
 
 
 @contextmanager
-def _about(name: str) -> Iterator[None]:
+def naming(name: str) -> Iterator[None]:
     """Say which file it was that could not be scored."""
     try:
         yield

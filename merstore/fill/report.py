@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from merstore import _core, machine, pages
-from merstore.errors import MerstoreError, UnknownView
+from merstore.errors import UnknownView
 from merstore.fill.log import read_log
 from merstore.quality import DUPLICATE, FLAGS
 from merstore.store.entry import unpack_failure
@@ -161,17 +160,7 @@ def write_report(path: "str | os.PathLike[str]", facts: RunFacts) -> None:
 
     Raises MerstoreError where jinja2 or matplotlib are not installed, or the file cannot be written.
     """
-    text = html(facts)
-    beside = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
-    try:
-        try:
-            # a lone surrogate may stand in a setting
-            beside.write_bytes(text.encode(errors="backslashreplace"))
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
-    except OSError as error:
-        raise MerstoreError(f"the report {path} cannot be written: {error.strerror}") from None
+    pages.write(path, html(facts))
 
 
 def html(facts: RunFacts) -> str:
