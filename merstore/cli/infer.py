@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from merstore.interop.affectgpt_config import Outcome
     from merstore.models.affectgpt import Settings
     from merstore.run.inference.fork import ForkRun
-    from merstore.run.inference.runner import Report, Task
+    from merstore.run.inference.report import Report
+    from merstore.run.inference.tasks import Task
     from merstore.run.inference.templates import Template
     from merstore.store.store import Store
 
@@ -271,7 +272,8 @@ def _run(
 ) -> tuple[list["Report"], list[Path]]:
     import merstore
     from merstore.run.inference.fork import datasets_of
-    from merstore.run.inference.runner import Progress, Runner
+    from merstore.run.inference.report import Progress
+    from merstore.run.inference.runner import Runner
     from merstore.run.inference.sources import recipes_of
 
     # A fork's configuration says the mode itself; else the checkpoint's, unless --mode or --template

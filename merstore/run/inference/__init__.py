@@ -11,20 +11,29 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from merstore.run.inference.runner import Progress, Report, Runner, Task
+    from merstore.run.inference.report import Progress, Report
+    from merstore.run.inference.runner import Runner
     from merstore.run.inference.single import ask
     from merstore.run.inference.sources import Refusal
+    from merstore.run.inference.tasks import Task
     from merstore.run.inference.templates import Template, read_template
 
 __all__ = ["Progress", "Refusal", "Report", "Runner", "Task", "Template", "ask", "read_template"]
 
 _MODULES = {
-    "Refusal": "sources", "Template": "templates", "ask": "single", "read_template": "templates",
-}  # fmt: skip
+    "Progress": "report",
+    "Refusal": "sources",
+    "Report": "report",
+    "Runner": "runner",
+    "Task": "tasks",
+    "Template": "templates",
+    "ask": "single",
+    "read_template": "templates",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Imported when asked for, so that the command line starts without torch."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_MODULES.get(name, 'runner')}"), name)
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -8,7 +8,7 @@ from typing import Any
 
 from merstore import pages
 from merstore.run.inference import answers
-from merstore.run.inference.runner import Report
+from merstore.run.inference.report import Report
 from merstore.store.store import Store
 
 SHOWN = 200  # answers of each dataset and checkpoint, evenly spread

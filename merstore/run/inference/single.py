@@ -10,8 +10,9 @@ from merstore.extract.material import Material
 from merstore.models.affectgpt import Settings
 from merstore.run.inference import answers
 from merstore.run.inference.answers import Stored
-from merstore.run.inference.runner import Runner, Task
+from merstore.run.inference.runner import Runner
 from merstore.run.inference.sources import recipes_of
+from merstore.run.inference.tasks import Task
 from merstore.run.inference.templates import Template, read_template
 from merstore.store.store import open_store
 

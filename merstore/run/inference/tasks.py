@@ -1,6 +1,7 @@
 """Which samples of a dataset are asked about, and their texts: from the store, a corpus, or folders."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from merstore.corpora import (
@@ -20,11 +21,27 @@ from merstore.errors import InvalidKey, MerstoreError
 from merstore.extract.clips import Clips
 from merstore.extract.mer_factory import MerFactory, Nonverbal
 from merstore.fill.engine import Clip
-from merstore.run.inference.runner import Task
 from merstore.run.inference.sources import Refusal
 from merstore.store.store import Store
 
+NOT_SAID = ("empty_text", "nan_text")
+"""Problems of a transcript that mean that nothing is said, which is a subtitle too."""
+
 WHOLE = "all"  # the word for all samples, in place of a split
+
+
+@dataclass(frozen=True)
+class Task:
+    """The samples of one dataset that are asked about. ``subtitles``: by name; a Refusal where it is
+    known why there is none. ``nonverbal``: the clues by name, None where the clause is left out.
+    ``materials``: what features are computed from; None: they are all in the store.
+    """
+
+    dataset: str
+    names: Sequence[str]
+    subtitles: Mapping[str, "str | float | Refusal | None"] = field(default_factory=dict)
+    nonverbal: Callable[[str], str] | None = None
+    materials: Mapping[str, Clip] | None = None
 
 
 def task_of(
