@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from interop.switch_children import load_and_save
 
 import merstore
 from merstore.errors import InvalidTensor, MerstoreError, MissingEntry, UnknownView
@@ -401,12 +402,6 @@ def test_a_store_that_is_open_may_be_given(place: Place) -> None:
 
 
 # --- processes -----------------------------------------------------------------------------------
-
-
-def load_and_save(path: str) -> float:
-    array = np.load(path)
-    np.save(path.replace("/a.npy", f"/by{os.getpid()}.npy"), array)
-    return float(array.sum())
 
 
 @pytest.mark.parametrize("start", ["fork", "spawn", "forkserver"])
