@@ -33,8 +33,8 @@ _path = click.Path(path_type=Path)
     "models_",
     metavar="CHECKPOINT",
     multiple=True,
-    help="A checkpoint, or a folder of them, of which the last one is taken. May be repeated: "
-    "nothing is encoded twice.",
+    help="A checkpoint, a folder of them, of which the last one is taken, or a configuration, which "
+    "chooses. May be repeated: nothing is encoded twice.",
 )
 @click.option("--llm", help="The language model's folder or hub id.")
 @click.option("--store", type=_path, help="Features, and the answers.")
@@ -44,7 +44,11 @@ _path = click.Path(path_type=Path)
     help="Datasets, with commas between, or merunibench (inferenceData): its nine test sets.",
 )
 @click.option("--template", help="hybrid, realtime, full, or a YAML file  [default: full].")
-@click.option("--mode", "--outside_face_or_frame", help="Which modalities, and the prompt.")
+@click.option(
+    "--mode",
+    "--outside_face_or_frame",
+    help="Which modalities, and the prompt  [default: --template's, else the checkpoint's].",
+)
 @click.option(
     "--question",
     "--outside_user_message",
@@ -68,7 +72,12 @@ _path = click.Path(path_type=Path)
 @click.option("--corpora", type=_path, help="A folder with the corpora, to compute from.")
 @click.option("--media", type=_path, help="A folder of clips, to compute from.")
 @click.option("--faces", type=_path, help="With --media: OpenFace tracks. With --video: its track.")
-@click.option("--sounds", type=_path, help="With --media: sound files. With --video: its sound.")
+@click.option(
+    "--sounds",
+    "--audio_path",
+    type=_path,
+    help="With --media: sound files. With --video: its sound.",
+)
 @click.option("--texts", metavar="FILE[#COLUMN]", help="Subtitles, a table with a name column.")
 @click.option("--mer-factory", type=_path, help="MER-Factory's output.")
 @click.option("--nonverbal", type=_path, help="The file of nonverbal clues.")
@@ -92,7 +101,9 @@ _path = click.Path(path_type=Path)
 )
 @click.option("--format", "formats", type=click.Choice(_FORMATS), multiple=True, default=["npz"])
 @click.option("--report", "page", type=_path, help="Write a page about the run to this file.")
-@click.option("--video", type=_path, help="Answer about this clip, and nothing else.")
+@click.option(
+    "--video", "--video_path", type=_path, help="Answer about this clip, and nothing else."
+)
 @click.option("--subtitle", default="", help="What is said in it.")
 @click.option("--cfg-path", type=_path, help="A configuration of AffectGPT's fork.")
 @click.option("--options", multiple=True, metavar="KEY=VALUE", help="Changes to it.")

@@ -173,7 +173,7 @@ def test_one_clip(cli: Merstore, root: Path, world: World) -> None:
     media = root / "media"
     words = ["infer", "--model", world.checkpoints[0], "--llm", world.llm, "--device", "cpu"]
     words += ["--models", root / "encoders", "--max-new-tokens", "8", "--max-length", "408"]
-    words += ["--video", media / "clips" / f"{NAMES[0]}.mp4", "--subtitle", "Why?"]
+    words += ["--video_path", media / "clips" / f"{NAMES[0]}.mp4", "--subtitle", "Why?"]
     words += ["--faces", media / "faces" / f"{NAMES[0]}.npy"]
     told = cli(*words, "--json")
     assert told.code == 0, told.err
