@@ -236,11 +236,23 @@ def runner(store: Store, world: World, template: str = "full", **options: Any) -
     return Runner(store, checkpoints, world.llm, read_template(template), **given)
 
 
-def answer_toy(path: Path, world: World, names: Sequence[str], told: Any, batch: int = 1) -> None:
-    """Answers in a process of its own; its progress goes to the connection `told`, and its report."""
+def answer_toy(
+    path: Path, world: World, names: Sequence[str], clips: Path, told: Any, batch: int = 1
+) -> None:
+    """Answers in a process of its own, computing what is missing from the clips in a folder; its
+    progress goes to the connection `told`, and its report.
+    """
+    media = {name: clips / f"{name}.txt" for name in names}
+    task = Task("toy", names, subtitles_of(names), materials=media)
     with merstore.open(path, "a") as store:
-        asked = runner(store, world, batch=batch, tell=lambda each: told.send(each.done))
-        (report,) = asked.run([Task("toy", names, subtitles_of(names))])
+        asked = runner(
+            store,
+            world,
+            batch=batch,
+            recipes=recipes(clips / "log"),
+            tell=lambda each: told.send(each.done),
+        )
+        (report,) = asked.run([task])
     told.send(report)
     told.close()
 

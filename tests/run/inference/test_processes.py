@@ -1,5 +1,6 @@
 """Runs that are killed, and runs beside each other: no answer is lost, none is given twice."""
 
+import dataclasses
 import multiprocessing as mp
 import os
 import random
@@ -8,14 +9,19 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from answering import (
+    VIEWS,
     World,
     answer_toy,
+    drawn,
     names_of,
+    recipes,
     runner,
     store_features,
     subtitles_of,
+    write_samples,
 )
 
 import merstore
@@ -37,16 +43,23 @@ def context() -> Any:
 
 
 @pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    write_samples(tmp_path / "clips", NAMES)
+    return tmp_path / "clips"
+
+
+@pytest.fixture
 def filled(tmp_path: Path) -> Path:
+    """A store with half of the features."""
     path = tmp_path / "toy.mer"
     with merstore.open(path, "a") as store:
-        store_features(store, NAMES)
+        store_features(store, NAMES[::2])
     return path
 
 
 def started(context: Any, *args: Any) -> tuple[Any, Connection]:
     told, tell = context.Pipe(duplex=False)
-    process = context.Process(target=answer_toy, args=(*args[:3], tell, *args[3:]))
+    process = context.Process(target=answer_toy, args=(*args[:4], tell, *args[4:]))
     process.start()
     tell.close()
     return process, told
@@ -59,13 +72,14 @@ def undisturbed(path: Path, world: World) -> dict[str, str]:
         return {name: answer.text for name, answer in read(store[report.view]).items()}
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_the_answers_are_those_of_an_undisturbed_run(
-    filled: Path, world: World, tmp_path: Path, context: Any
+    filled: Path, world: World, clips: Path, tmp_path: Path, context: Any
 ) -> None:
     draw = random.Random(7)
     kept = 0
     for _ in range(KILLS):
-        process, told = started(context, filled, world, NAMES)
+        process, told = started(context, filled, world, NAMES, clips)
         for _ in range(draw.randint(1, 4)):  # how far it got
             told.recv()
         os.kill(process.pid, signal.SIGKILL)
@@ -78,17 +92,24 @@ def test_killed_at_random_moments_the_answers_are_those_of_an_undisturbed_run(
             assert store.verify() == []
     assert 0 < kept < COUNT
     with merstore.open(filled, "a") as store:
-        (report,) = runner(store, world).run([TOY])
+        media = {name: clips / f"{name}.txt" for name in NAMES}
+        rest = runner(store, world, recipes=recipes(clips / "log"))
+        (report,) = rest.run([dataclasses.replace(TOY, materials=media)])
         assert report.present == kept
         assert report.answered == COUNT - kept
         found = {name: answer.text for name, answer in read(store[report.view]).items()}
+        for modality in ("face", "audio"):
+            view = store[f"toy/{VIEWS[modality]}"]
+            assert list(view) == NAMES
+            for name in NAMES:
+                np.testing.assert_array_equal(view[name], drawn(modality, int(name[-8:])))
     assert found == undisturbed(tmp_path, world)
 
 
 def test_two_runs_at_once_share_the_samples(
-    filled: Path, world: World, tmp_path: Path, context: Any
+    filled: Path, world: World, clips: Path, tmp_path: Path, context: Any
 ) -> None:
-    running = [started(context, filled, world, names, 2) for names in (NAMES, NAMES[::-1])]
+    running = [started(context, filled, world, names, clips, 2) for names in (NAMES, NAMES[::-1])]
     reports = []
     for process, told in running:
         while not isinstance(last := told.recv(), Report):
