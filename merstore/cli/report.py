@@ -8,6 +8,7 @@ import click
 
 from merstore import pages
 from merstore.cli import console
+from merstore.cli.opening import find_view, open_store, store_argument
 from merstore.cli.score import (
     labels_of,
     missing_option,
@@ -46,6 +47,22 @@ def report_() -> None:
     """Write one HTML page that needs no network: of a store (or some of its views, or a run), or of
     scores compared.
     """
+
+
+@report_.command("store", short_help="what a store holds, and what was run on it")
+@store_argument
+@click.argument("views", metavar="[VIEW]...", nargs=-1)
+@_out
+def store_(store: Path, views: Sequence[str], out: Path) -> None:
+    """Write what STORE holds, or these of its VIEWs, a run's among them: coverage, failures by kind,
+    quality, sizes, training, inference, speed, specs.
+    """
+    from merstore.report import contents
+
+    with open_store(store) as opened:
+        chosen = [find_view(opened, view).path for view in views] or None
+        page = contents.html(contents.contents_of(opened, chosen))
+    _write(out, page)
 
 
 @report_.command("ov", short_help="predictions of open-vocabulary labels compared")

@@ -44,8 +44,10 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class _Rate:
-    """How long a recipe took: ``encoding`` seconds for an entry, and ``rest`` for a sample."""
+class Rate:
+    """How long a recipe took on a machine: ``encoding`` seconds for an entry, and ``rest`` for a
+    sample.
+    """
 
     cpu: str
     cores: int
@@ -122,7 +124,7 @@ def keep_rates(store: Store, recipes: Sequence[Recipe], reports: Sequence[FillRe
     for recipe, report in zip(recipes, reports, strict=True):
         if report.computed:
             here = machine.describe(store.path)
-            rate = _Rate(
+            rate = Rate(
                 here["cpu"],
                 here["cores"],
                 here["gpus"],
@@ -132,16 +134,25 @@ def keep_rates(store: Store, recipes: Sequence[Recipe], reports: Sequence[FillRe
             store.note(_RATE, fingerprint(recipe.spec), json.dumps(asdict(rate)))
 
 
-def _rate(stores: Sequence[Store], recipe: Recipe) -> _Rate | None:
-    """The rate that was noted for a recipe on a machine like this one."""
-    for store in stores:
-        text = store.notes(_RATE).get(fingerprint(recipe.spec))
+def noted_rates(store: Store) -> dict[str, Rate]:
+    """What `keep_rates` noted, by the fingerprint of the recipe's spec; no damaged note."""
+    found = {}
+    for name, text in store.notes(_RATE).items():
         try:
-            rate = _Rate(**json.loads(text or "null"))
+            rate = Rate(**json.loads(text))
         except (ValueError, TypeError):
             continue
+        if isinstance(rate.encoding, int | float) and isinstance(rate.rest, int | float):
+            found[name] = rate
+    return found
+
+
+def _rate(stores: Sequence[Store], recipe: Recipe) -> Rate | None:
+    """The rate that was noted for a recipe on a machine like this one."""
+    for store in stores:
+        rate = noted_rates(store).get(fingerprint(recipe.spec))
         here = machine.describe(store.path)
-        if (rate.cpu, rate.cores, rate.gpus) == (here["cpu"], here["cores"], here["gpus"]):
+        if rate and (rate.cpu, rate.cores, rate.gpus) == (here["cpu"], here["cores"], here["gpus"]):
             return rate
     return None
 

@@ -170,8 +170,8 @@ def html(facts: RunFacts) -> str:
         "report.html",
         facts=facts,
         plots=_Plots(facts),
-        amount=_amount,
-        span=_span,
+        amount=amount,
+        span=span,
         json=partial(json.dumps, indent=1, ensure_ascii=False),
     )
 
@@ -384,7 +384,8 @@ def _known(run: PastRun, name: str) -> list[tuple[float, float]]:
     return [(seconds, share) for seconds, share in shares if share is not None]
 
 
-def _amount(n: float) -> str:
+def amount(n: float) -> str:
+    """Bytes for people."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if n < 1000:
             return f"{n:.3g} {unit}" if n < 100 else f"{n:.0f} {unit}"
@@ -392,7 +393,8 @@ def _amount(n: float) -> str:
     return f"{n:.3g} TiB"
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
+    """A time for people."""
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 1:
         return f"{seconds:.1f} s"

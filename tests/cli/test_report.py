@@ -6,7 +6,8 @@ import pytest
 from html_page import Page
 from score_tables import write_tables
 
-from .conftest import Merstore
+from .conftest import FRAMES, SOUND, Merstore
+from .test_train import FEATURES, QUICK, made  # noqa: F401
 
 
 @pytest.fixture
@@ -41,6 +42,52 @@ def test_what_is_missing_is_an_error_and_no_page(
     result = cli(*scoring, tmp_path / "one.csv", "--out", tmp_path / "nowhere" / "page.html")
     assert result.code == 1
     assert "nowhere/page.html cannot be written" in result.err
+
+
+def test_a_store(cli: Merstore, filled: Path, tmp_path: Path) -> None:
+    out = tmp_path / "page.html"
+    for args in ([filled, "--out", out], ["--out", out, filled], ["store", filled, "--out", out]):
+        out.unlink(missing_ok=True)
+        result = cli("report", *args)
+        assert (result.code, result.out, result.err) == (0, "", f"written: {out}\n")
+        page = out.read_text()
+        Page(page).check()
+        assert f"<h1><code>{filled}</code></h1>" in page
+        assert "中文_样本" not in page  # it is well
+        assert "the decoder stops" in page
+
+
+def test_some_views_of_a_store(cli: Merstore, filled: Path, tmp_path: Path) -> None:
+    out = tmp_path / "page.html"
+    assert cli("report", filled, "chinese-hubert-large-FRA", "--out", out).code == 0
+    page = out.read_text()
+    assert "1 view of <code>" in page
+    assert SOUND in page
+    assert FRAMES not in page
+
+
+def test_wrong_usage(cli: Merstore, filled: Path, tmp_path: Path) -> None:
+    out = tmp_path / "page.html"
+    assert cli("report", filled).code == 2
+    assert cli("report").code == 2
+    assert "no view a/b/c" in cli("report", filled, "a/b/c", "--out", out).err
+    assert cli("report", tmp_path / "nothing", "--out", out).code == 2
+    assert not out.exists()
+
+
+def test_a_run_of_training(cli: Merstore, made: Path, tmp_path: Path) -> None:  # noqa: F811
+    args = ["--store", made, "--dataset", "MER2023", *FEATURES, *QUICK, "--run", "first"]
+    result = cli("train", "attention", *args, "--trials", "2", "--json")
+    assert result.code == 0, result.err
+    out = tmp_path / "page.html"
+    for view in ([], ["mer2023/result@attention/first"]):
+        assert cli("report", made, *view, "--out", out).code == 0
+        page = out.read_text()
+        Page(page).check()
+        best = max(result.json["rows"], key=lambda row: row["cv"]["metric"])
+        assert f"{best['cv']['metric']:.4f}</td>" in page
+        assert f"{100 * best['tests']['test1']['f1']:.2f}</td>" in page
+        assert ("Coverage</h3>" in page) == (not view)
 
 
 @pytest.mark.shared
