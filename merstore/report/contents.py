@@ -231,8 +231,9 @@ def _curve(run: "Results") -> Any:
 
 
 def _metric(axes: Any, folds: Sequence[dict[str, Any]]) -> None:
+    shades = (*pages.SHADES, pages.ORANGE, pages.GREEN)
     for number, fold in enumerate(folds):
-        shade, values = pages.SHADES[number % len(pages.SHADES)], fold["eval_metric"]
+        shade, values = shades[number % len(shades)], fold["eval_metric"]
         axes.plot(range(1, len(values) + 1), values, ".-", color=shade, label=str(fold["fold"]))
     axes.set(xlabel="epoch", ylabel="metric")
     axes.xaxis.get_major_locator().set_params(integer=True)
