@@ -178,10 +178,10 @@ class Sources:
                 missing = self._fill(modality, source, missing, found)
                 if missing:
                     missing = self._gather(modality, source, missing, found)
-            for name in missing:
-                found.lacking.setdefault(name, modality)
-        for name in [*found.refused, *found.lacking]:
-            found.features.pop(name, None)
+            found.lacking.update(dict.fromkeys(missing, modality))
+            # Nothing more is computed of a sample that cannot be answered about.
+            names = [n for n in names if n not in found.refused and n not in found.lacking]
+        found.features = {name: found.features[name] for name in names}
         return found
 
     def _gather(self, modality: str, source: Source, names: list[str], found: Fetched) -> list[str]:
@@ -224,9 +224,7 @@ class Sources:
             if failure is None:
                 rest.append(name)
             else:
-                found.refused.setdefault(
-                    name, Refusal(failure.kind, f"{modality}: {failure.message}")
-                )
+                found.refused[name] = Refusal(failure.kind, f"{modality}: {failure.message}")
         self.filling += time.perf_counter() - started
         return rest
 

@@ -193,6 +193,7 @@ def test_a_sample_without_a_modality_fails_with_the_reason_and_is_tried_again_wh
     failure = store[report.view].failure(NAMES[2])
     assert failure is not None
     assert failure.message.startswith("face: ")
+    assert report.computed == {"face": 8, "audio": 8}  # nothing more of the two that failed
 
     write_samples(tmp_path / "clips", NAMES)
     (report,) = runner(store, world, **options).run([task])
