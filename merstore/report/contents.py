@@ -105,7 +105,7 @@ def contents_of(store: Store, views: Iterable[str] | None = None) -> Contents:
     )
     for view in chosen:
         try:
-            if view.modality == _TRAINED:
+            if view.spec.get("kind") == "training results":
                 from merstore.run import results
 
                 found.trained.append(results.read(store, view.path))

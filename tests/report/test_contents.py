@@ -108,6 +108,13 @@ def test_a_run_that_is_damaged_is_named(filled: Store) -> None:
     assert "Cannot be read:" in html(found)
 
 
+def test_results_that_are_not_of_training_are_only_counted(filled: Store) -> None:
+    filled.create_view("mer2023/result@mine/run", shape=(2,), spec={"kind": "mine"})
+    found = contents_of(filled)
+    assert (found.trained, found.damaged) == ([], [])
+    assert "mer2023/result@mine/run" in [view.view for view in found.others]
+
+
 def test_an_empty_store(store: Store) -> None:
     text = html(contents_of(store))
     page = Page(text)

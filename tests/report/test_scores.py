@@ -173,6 +173,18 @@ def test_without_a_score_it_says_so(tables: WheelTables) -> None:
 
 
 @pytest.mark.skipif(browser() is None, reason="no chromium on this machine")
+def test_a_browser_prints_what_is_folded(page: str, tmp_path: Path) -> None:
+    printing = """
+      const closed = () => document.querySelectorAll("details:not([open])").length;
+      const before = closed();
+      dispatchEvent(new Event("beforeprint"));
+      document.title = before + " " + closed();
+    """
+    before, after = map(int, dumped(tmp_path, page, printing).split())
+    assert (before > 0, after) == (True, 0)
+
+
+@pytest.mark.skipif(browser() is None, reason="no chromium on this machine")
 def test_a_browser_sorts_its_tables(page: str, tmp_path: Path) -> None:
     click = """
       const table = document.querySelector("table.sorts"), told = [];
