@@ -32,7 +32,20 @@ def option(name: str, **how: Any) -> Callable[[Any], Any]:
     return click.option(*spellings, name, **{"show_default": True, **how})
 
 
-@click.command("train", short_help="train attention and other baselines")
+class Train(click.Command):
+    """`train affectgpt` is a command of its own: it has other options."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any
+    ) -> click.Context:
+        if args[:1] == ["affectgpt"]:
+            from merstore.cli.train_affectgpt import affectgpt_
+
+            return affectgpt_.make_context(f"{info_name} affectgpt", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+
+@click.command("train", cls=Train, short_help="train baselines, or AffectGPT")
 @click.argument("name", metavar="[MODEL]", required=False)
 @option("store", type=click.Path(path_type=Path), required=True, help="The store's folder.")
 @option("model", help="attention, attention_topn, lf_dnn, lmf, tfn, misa or mmim, as MODEL.")
@@ -106,6 +119,8 @@ def train_(as_json: bool, **given: Any) -> None:
     the folds, the order of samples and the dropout, and are trained as one where their sizes agree. Results
     are views: mer2023/result@attention/RUN, and predictions by sample beside it. Options have MERTools'
     names.
+
+    For AffectGPT: merstore train affectgpt --help.
     """
     given["model"] = _model(given.pop("name"), given["model"])
     _refuse(given)
