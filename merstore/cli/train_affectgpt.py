@@ -1,5 +1,6 @@
 """`merstore train affectgpt`: trains adapters and projections on features in a store."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,6 +143,8 @@ def affectgpt_(as_json: bool, **asked: Any) -> None:
         )
         if material.left_out:
             console.note(f"left out: {material.lacking()}")
+        if not asked["checkpoints"]:
+            config = _fitting(config, material.widths)
         model = _model(
             asked["llm"], asked["checkpoints"], config, local_device(asked["device"]), options.seed
         )
@@ -188,6 +191,12 @@ def _config(checkpoints: tuple[Path, ...]) -> Any:
     from merstore.models.affectgpt import Config, config_of, read
 
     return config_of([read(path) for path in checkpoints]) if checkpoints else Config()
+
+
+def _fitting(config: Any, widths: dict[str, int]) -> Any:
+    """For features of other encoders than the usual ones."""
+    fields = {"frame": "visual_dim", "face": "visual_dim", "audio": "acoustic_dim"}
+    return replace(config, **{fields[name]: n for name, n in widths.items() if name in fields})
 
 
 def _model(

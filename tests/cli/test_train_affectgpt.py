@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("peft", reason="the extra `affectgpt` is not installed")
@@ -15,7 +16,7 @@ from answering import make_llm
 from run.test_affectgpt_training import COUNTS, make_corpus, name_of
 
 import merstore
-from merstore.models.affectgpt import open_model
+from merstore.models.affectgpt import open_model, read
 
 from .conftest import Merstore
 
@@ -136,6 +137,25 @@ def test_labels_may_come_from_the_corpus(
     done = cli(*command, "--corpora", root / "ovmerd", "--json")
     assert done.code == 0, done.err
     assert done.json["samples"] == {"ovmerd": 3}
+
+
+def test_features_of_another_encoder_make_another_model(
+    cli: Merstore, command: list[Any], root: Path, tmp_path: Path
+) -> None:
+    with merstore.open(tmp_path / "other.mer", "a") as store:
+        make_corpus(store, tmp_path, "ovmerd")
+        view = store.create_view("ovmerd/audio@DATA2VEC_BASE/8clips", shape=(8, 768), spec={})
+        rows = np.random.default_rng(0).standard_normal((8, 768), np.float32)
+        view.update({name_of("ovmerd", n): rows for n in range(3)})
+    command[command.index("--store") + 1] = tmp_path / "other.mer"
+    command[command.index("--dataset") + 1] = "ovmerd"
+    done = cli(*command, "--feature", "audio=audio@DATA2VEC_BASE/8clips", "--json")
+    assert done.code == 0, done.err
+    (*_, last) = done.json["checkpoints"]
+    model, report = open_model(last, root / "llm", device="cpu")
+    assert report.complete
+    assert model.config.acoustic_dim == 768
+    assert read(last).config["model"]["acoustic_encoder"] == "DATA2VEC_BASE"
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from torch.nn import functional
 import merstore
 from merstore.corpora import open_corpus, store_labels
 from merstore.errors import MerstoreError, MissingEntry, UnknownView
+from merstore.interop.affectgpt_config import settings
 from merstore.load.samplers import RowOrder
 from merstore.models.affectgpt import AffectGPT, Config, Tokens, load_llm, open_model, read
 from merstore.run.tuning_llm import Corpus, Material, Options, Run, corpus_of, train
@@ -286,6 +287,19 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(
     assert all(torch.equal(last.state[key], expected.state[key]) for key in expected.state)
 
 
+def test_so_does_one_that_mixes_corpora_and_learns_from_several_batches(
+    filled: Store, llm: Path, tmp_path: Path
+) -> None:
+    mixed = {"accumulate": 2, "batch_size": 2, "ratios": {"mercaptionplus": 1.0, "ovmerd": 2.0}}
+    options = Options(**{**vars(QUICK), **mixed})
+    material = make_material(filled, llm)
+    whole = train(make_model(llm), material, tmp_path / "whole", options)
+    for step in (2, 5, 6):  # in the middle of a pass, and where one ends
+        with pytest.raises(Stopped):
+            train(make_model(llm), material, tmp_path / "run", options, tell=stop_at(step))
+    assert train(make_model(llm), material, tmp_path / "run", options).losses == whole.losses
+
+
 def test_a_finished_run_has_nothing_left_to_do(filled: Store, llm: Path, undisturbed: Run) -> None:
     again = train(make_model(llm), make_material(filled, llm), undisturbed.folder, QUICK)
     assert again.losses == undisturbed.losses
@@ -350,6 +364,12 @@ def test_checkpoints_have_the_released_format(undisturbed: Run, llm: Path) -> No
     assert report.complete
     assert model.config.queries == Config().queries
     assert len(content["optimizer"]["param_groups"]) == 2
+    sources = settings(content["config"], "ovmerd")  # what the fork would read with it
+    assert sources.mode == MODE
+    assert sources.features == {
+        "face": "face_CLIP_VIT_LARGE_8frms",
+        "audio": "audio_HUBERT_LARGE_8clips",
+    }
 
 
 def test_the_language_model_itself_stays_as_it_is(filled: Store, llm: Path, tmp_path: Path) -> None:
@@ -413,6 +433,36 @@ def test_questions_may_be_chosen(filled: Store, llm: Path) -> None:
     assert set(material.batch(np.arange(6), 0).types) == {"description"}
     with pytest.raises(MerstoreError, match="unknown label type 'mood'; there are description"):
         make_material(filled, llm, label_types=["mood"])
+
+
+def test_a_mode_without_features_trains_the_adapters_alone(
+    filled: Store, llm: Path, tmp_path: Path
+) -> None:
+    tokens = Tokens.from_folder(llm, Config().queries)
+    material = Material(filled, [corpus_of(filled, "ovmerd")], tokens, "textonly", {})
+    assert material.batch(np.arange(3), 0).features == {}
+    model = make_model(llm)
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    train(model, material, tmp_path, Options(epochs=1, steps=2, lr=1e-3, min_lr=1e-3))
+    changed = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+    assert changed == {n for n in before if ".lora_" in n}
+
+
+def test_a_corpus_is_given_once(filled: Store, llm: Path) -> None:
+    with pytest.raises(MerstoreError, match="ovmerd is given twice"):
+        make_material(filled, llm, "ovmerd", "OVMERD")
+
+
+def test_one_batch_holds_no_features_of_different_lengths(
+    store: Store, llm: Path, tmp_path: Path
+) -> None:
+    make_corpus(store, tmp_path, "ovmerd")
+    view = store.create_view("ovmerd/audio@HUBERT_LARGE/FRA", shape=(None, 1024), spec={})
+    view.update({name_of("ovmerd", n): np.ones((n + 1, 1024), np.float32) for n in range(3)})
+    tokens = Tokens.from_folder(llm, Config().queries)
+    views = VIEWS | {"audio": "audio@HUBERT_LARGE/FRA"}
+    with pytest.raises(MerstoreError, match=r"audio: samples have different shapes: \[1, 1024\]"):
+        Material(store, [corpus_of(store, "ovmerd")], tokens, MODE, views)
 
 
 def test_features_are_the_samples_own(filled: Store, llm: Path) -> None:

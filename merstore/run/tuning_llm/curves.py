@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from merstore import pages
 from merstore.pages import BLUE, GREY, ORANGE, render, svg
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ _POINTS = 2000  # in a plot
 
 
 def write(path: Path, run: "Run", material: "Material") -> None:
-    """Raises MerstoreError where jinja2 or matplotlib are not installed."""
+    """Raises MerstoreError where jinja2 or matplotlib are not installed, or it cannot be written."""
     options = run.options
     facts = {
         "mode": material.mode,
@@ -43,7 +44,7 @@ def write(path: Path, run: "Run", material: "Material") -> None:
         plots=plots,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    pages.write(path, page)
 
 
 def thinned(losses: list[float]) -> tuple[np.ndarray, np.ndarray]:

@@ -74,6 +74,9 @@ class Material:
                     f"unknown label type {kind!r}; there are {', '.join(prompts.LABEL_TYPES)}"
                 )
         self.corpora = list(corpora)
+        datasets = [corpus.dataset for corpus in self.corpora]
+        if twice := sorted({name for name in datasets if datasets.count(name) > 1}):
+            raise MerstoreError(f"{twice[0]} is given twice: ratios say what is drawn more often")
         self.tokens = tokens
         self.mode = mode
         self.multi = prompts.multi_source(mode)
@@ -101,6 +104,12 @@ class Material:
 
     def __len__(self) -> int:
         return len(self._names)
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """How wide the features of each modality are."""
+        views = next((each.views for each in self._datasets if each is not None), {})
+        return {modality: view.record.row_shape[-1] for modality, view in views.items()}
 
     @property
     def counts(self) -> dict[str, int]:

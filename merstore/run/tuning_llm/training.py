@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pickle
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
+from xxhash import xxh3_64_hexdigest
 
 from merstore.errors import MerstoreError
 from merstore.load.samplers import RowOrder
@@ -24,6 +26,7 @@ from merstore.run.tuning_llm.devices import Alone, devices_of
 from merstore.run.tuning_llm.material import Batch, Material
 
 STATE = "state.pth"
+_ENCODERS = {"frame": "visual_encoder", "face": "visual_encoder", "audio": "acoustic_encoder"}
 _VERSION = 1
 
 
@@ -199,13 +202,19 @@ def train(
 
 def configuration(model: AffectGPT, material: Material, options: Options) -> dict[str, Any]:
     """A training as AffectGPT's YAML, as far as there are words for it there."""
-    frames = material.views.get("frame", "").rpartition("/")[2].removesuffix("frms")
-    sampling, _, number = frames.rpartition("_")
-    counts = {"frame_n_frms": int(number), "frame_sampling": sampling} if number.isdigit() else {}
+    tails = {modality: tail.partition("@")[2] for modality, tail in material.views.items()}
+    encoders = {_ENCODERS[m]: tail.partition("/")[0] for m, tail in tails.items() if m in _ENCODERS}
+    counts: dict[str, Any] = {}
+    if match := re.search(r"/(\w+)_(\d+)frms$", tails.get("frame", "")):
+        counts |= {"frame_sampling": match[1], "frame_n_frms": int(match[2])}
+    if match := re.search(r"/(\d+)clips$", tails.get("audio", "")):
+        counts |= {"clips_per_video": int(match[1])}
+    kinds = material.label_types
     datasets = {
         corpus.dataset: {
             "face_or_frame": material.mode,
-            "label_type": "hybird",
+            "label_type": "hybird" if len(kinds) > 1 else kinds[0],
+            **encoders,
             **counts,
             **({"sample_ratio": options.ratios[corpus.dataset]} if options.ratios else {}),
             **{f"use_preextracted_{modality}": True for modality in material.views},
@@ -224,7 +233,7 @@ def configuration(model: AffectGPT, material: Material, options: Options) -> dic
         "batch_size_train": options.batch_size,
         "seed": options.seed,
     }
-    section = {**model.config.to_yaml(), "max_length": material.max_length}
+    section = {**model.config.to_yaml(), **encoders, "max_length": material.max_length}
     return {"model": section, "datasets": datasets, "run": run, "inference": {}}
 
 
@@ -310,8 +319,11 @@ def _checkpoint(
 def _same(model: AffectGPT, material: Material, options: Options) -> dict[str, Any]:
     """What makes two runs the same, as JSON would have it."""
     own = {key: value for key, value in asdict(options).items() if key != "state_every"}
-    kinds = {"llm": [model.vocabulary, model.width], "model": model.config.to_yaml()}
-    found: dict[str, Any] = json.loads(json.dumps({**own, **kinds, **material.describe()}))
+    parts = {**asdict(model.config), "frozen": sorted(model.config.frozen)}
+    table = model.llama_model.get_input_embeddings().weight[:64].detach().float().cpu()
+    llm = [model.vocabulary, model.width, xxh3_64_hexdigest(table.numpy().tobytes())]
+    said = {**own, "model": parts, "llm": llm, **material.describe()}
+    found: dict[str, Any] = json.loads(json.dumps(said))
     return found
 
 
