@@ -112,7 +112,7 @@ def affectgpt_(as_json: bool, **asked: Any) -> None:
     """
     try:
         from merstore.run.tuning_llm import Material, corpus_of, train
-        from merstore.run.tuning_llm.devices import local_device
+        from merstore.run.tuning_llm.devices import first, local_device
     except ModuleNotFoundError as missing:
         told = f"{missing.name} is not installed: pip install 'merstore[affectgpt]'"
         raise click.ClickException(told) from None
@@ -141,7 +141,7 @@ def affectgpt_(as_json: bool, **asked: Any) -> None:
             seed=asked["seed"],
             au_features=au,
         )
-        if material.left_out:
+        if material.left_out and first():
             console.note(f"left out: {material.lacking()}")
         if not asked["checkpoints"]:
             config = _fitting(config, material.widths)
@@ -150,7 +150,8 @@ def affectgpt_(as_json: bool, **asked: Any) -> None:
         )
         with console.progress("training", "steps") as bar:
             run = train(model, material, asked["output"], options, page=asked["html"], tell=bar)
-    _print(run, material.counts, as_json)
+    if first():
+        _print(run, material.counts, as_json)
 
 
 def _options(asked: dict[str, Any]) -> "Options":

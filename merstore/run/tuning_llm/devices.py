@@ -116,6 +116,11 @@ def several() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
+def first() -> bool:
+    """Whether this process is the one that speaks for all."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def local_device(device: str) -> str:
     """``"auto"`` as this process's own GPU, where there are several processes."""
     if device == "auto" and several() and torch.cuda.is_available():
