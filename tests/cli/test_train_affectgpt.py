@@ -94,12 +94,12 @@ def test_killed_and_started_again_it_goes_on(
 
 
 def test_begins_with_a_checkpoint(cli: Merstore, command: list[Any], tmp_path: Path) -> None:
-    (*_, last) = cli(*command, "--json").json["checkpoints"]
+    before = cli(*command, "--json").json
     command[command.index("--output") + 1] = tmp_path / "more"
-    more = cli(*command, "--model", last, "--json")
+    more = cli(*command, "--model", before["checkpoints"][-1], "--json")
     assert more.code == 0, more.err
     assert "parameters" in more.err
-    assert more.json["losses"][0] < 7
+    assert more.json["losses"][0] < before["losses"][0]  # on the same samples
 
 
 def test_a_page_has_the_curves(cli: Merstore, command: list[Any], tmp_path: Path) -> None:
