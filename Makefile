@@ -19,6 +19,8 @@ C_HEADERS := $(wildcard csrc/*.h)
 C_TESTS   := $(patsubst csrc/tests/%.c,%,$(wildcard csrc/tests/test_*.c))
 CFLAGS    := -std=c11 -O2 -g -Wall -Wextra -Wshadow -Wstrict-prototypes -Wconversion -Werror -Icsrc
 SANITIZE  := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -O1
+# tests of one file stay together, in up to four processes of one thread each
+SPREAD    := -n auto --maxprocesses 4 --dist loadfile
 # tests that exercise the extension and need no torch: what runs under the sanitizers
 CORE_TESTS := tests/store tests/interop
 
@@ -26,19 +28,22 @@ CORE_TESTS := tests/store tests/interop
 $(if $(wildcard merstore/_core.*.so),,$(shell rm -f $(BUILT)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format csrc-test sanitize valgrind bench bench-micro bench-peers gpu-check dist clean distclean
+.PHONY: help demo demo-affectgpt test test-all lint format csrc-test sanitize valgrind bench bench-micro bench-peers gpu-check dist clean distclean
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(BUILT) ## clips -> features -> store -> batches; MEDIA=dir ENCODER=dir-or-id STORE=path for your own
 	@$(BIN)/python -m merstore.demo $(if $(MEDIA),--media "$(MEDIA)") $(if $(ENCODER),--encoder "$(ENCODER)") $(if $(STORE),--store "$(STORE)")
 
+demo-affectgpt: $(BUILT) ## AffectGPT by its three templates, side by side, with tiny random models
+	@$(BIN)/python -m merstore.demo.affectgpt
+
 test: csrc-test $(BUILT) ## the C unit tests, then all Python tests but the slow ones
-	$(BIN)/pytest -m "not slow" $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" $(SPREAD) $(PYTEST_ARGS)
 
 test-all: csrc-test $(BUILT) ## every test, the slow ones too
-	$(BIN)/pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest $(SPREAD) $(PYTEST_ARGS)
 
 lint: $(BUILT) ## ruff, mypy, Cython and C with warnings as errors
 	$(BIN)/ruff check .

@@ -239,7 +239,22 @@ class TestOut:
             ([[0.0] * 4] * 2, "not list"),
             (7, "not int"),
         ],
-        ids=str,
+        ids=[
+            "too many rows",
+            "too wide",
+            "flat",
+            "every other column",
+            "transposed",
+            "read-only",
+            "big-endian",
+            "integers",
+            "complex",
+            "bfloat16 tensor",
+            "tensor with gradients",
+            "tensor on no device",
+            "list",
+            "number",
+        ],
     )
     def test_what_cannot_take_the_batch_is_refused(self, full: View, out: Any, reason: str) -> None:
         with pytest.raises(InvalidTensor, match=reason):
