@@ -326,7 +326,7 @@ class TestRagged:
         [
             ({"side": "left"}, InvalidTensor),
             ({"length": -1}, InvalidTensor),
-            ({"out": np.empty((1, 2, 3), "f2")}, InvalidTensor),
+            ({"out": np.zeros((1, 2, 3), "f2")}, InvalidTensor),
             ({"dtype": "int8"}, InvalidTensor),
             ({"on_miss": "zero"}, MerstoreError),
         ],
