@@ -40,8 +40,8 @@ def is_undecoded(cell: str) -> bool:
 
 
 def read_sheet(path: Path) -> Sheet:
-    """Read a csv file, or one with tabs (``.tsv``), with a header line and a column ``name`` (or
-    ``names``).
+    """Read a csv file, one with tabs (``.tsv``) or the first sheet of a workbook (``.xlsx``, which
+    needs openpyxl), with a header line and a column ``name`` (or ``names``).
 
     Encodings: UTF-8 with or without a mark, UTF-16 with one, GB 18030 (and with it GBK) where the
     text is Chinese. A row that is shifted (more or fewer cells than the header), wrongly quoted or
@@ -53,7 +53,10 @@ def read_sheet(path: Path) -> Sheet:
     except OSError as error:
         raise MerstoreError(f"{path}: {error.strerror}: give the folder that holds it") from None
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    records = _records(_decode(path, data), delimiter)
+    if path.suffix.lower() == ".xlsx":
+        records = _records_of_book(path, data)
+    else:
+        records = _records(_decode(path, data), delimiter)
     header = next(records, None)
     if header is None or header.cells is None:
         raise MerstoreError(f"{path}: no header line: it must name the columns")
@@ -128,6 +131,27 @@ def _records(text: str, delimiter: str) -> Iterator[_Record]:
             yield _Record(begin + 1, lines[begin], None)
         if cells:
             yield _Record(begin + 1, lines[begin], cells)
+
+
+def _records_of_book(path: Path, data: bytes) -> Iterator[_Record]:
+    """The rows of a workbook's first sheet that are not blank, cells as a csv file would have them."""
+    try:
+        import openpyxl
+    except ModuleNotFoundError:
+        raise MerstoreError(
+            f"{path}: xlsx files are read by openpyxl: pip install 'merstore[corpora]'"
+        ) from None
+    try:
+        book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
+        rows = list(book.worksheets[0].iter_rows(values_only=True))
+    except Exception as error:  # noqa: BLE001  (a damaged file ends in whatever its parsers raise)
+        raise MerstoreError(f"{path}: no readable xlsx file ({error}): copy it again") from None
+    widest = len(rows[0]) if rows else 0
+    for line, row in enumerate(rows, 1):
+        cells = ["" if cell is None else str(cell) for cell in row[:widest]]
+        cells += ["" for _ in range(widest - len(cells))]
+        if any(cells):
+            yield _Record(line, "", cells)
 
 
 def _decode(path: Path, data: bytes) -> str:

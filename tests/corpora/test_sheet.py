@@ -34,6 +34,31 @@ def test_every_encoding_and_line_end_of_the_field(
     assert (read.rows, read.problems) == (ROWS, [])
 
 
+def test_a_workbook_is_read_as_the_csv_file_that_it_would_be(tmp_path: Path) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in (
+        ["name", "chinese", "english"],
+        ["a", "你好。", "Hello."],
+        [],
+        ["b", "再见！", "Bye!"],
+    ):
+        book.active.append(row)
+    book.active.append(["c", 1.5, None])
+    book.save(tmp_path / "texts.xlsx")
+    read = read_sheet(tmp_path / "texts.xlsx")
+    assert read.columns == ("name", "chinese", "english")
+    assert read.rows == [*ROWS, ("c", {"name": "c", "chinese": "1.5", "english": ""})]
+    assert read.problems == []
+
+
+def test_a_damaged_workbook_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("openpyxl")
+    (tmp_path / "texts.xlsx").write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(MerstoreError, match=r"texts\.xlsx: no readable xlsx file"):
+        read_sheet(tmp_path / "texts.xlsx")
+
+
 cells = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=12)
 
 
