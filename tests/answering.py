@@ -9,20 +9,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 import merstore
 from merstore.demo.clips import make_clips
+from merstore.demo.models import make_checkpoint as make_checkpoint
+from merstore.demo.models import make_encoders as make_encoders
+from merstore.demo.models import make_llm as make_llm
 from merstore.errors import DecodeError, EncoderError
-from merstore.extract.models import quiet
 from merstore.extract.reading import Reading
-from merstore.models.affectgpt import AffectGPT, Config, Settings, load_llm, save
+from merstore.models.affectgpt import Settings
 from merstore.run.inference import Report, Runner, Task, read_template
-from merstore.run.prompts import FRAGMENTS
 from merstore.store.store import Store
 
-ENCODERS = ("CLIP_VIT_LARGE", "HUBERT_LARGE")
-MODE = "multiface_audio_face_text"
 SUBTITLES = {
     "sample_00000000": "I told you, I do not want to go there again, and I mean it this time.",
     "sample_00000001": "Oh.",
@@ -31,89 +29,6 @@ SUBTITLES = {
     "sample_00000004": "That is the best news that I have had for a long, long while!",
     "sample_00000005": "Why?",
 }
-
-
-def make_llm(folder: Path, seed: int = 0, **changes: Any) -> Path:
-    """A language model of Qwen2's architecture with a byte-level tokenizer like Qwen2.5's."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
-
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=420, initial_alphabet=alphabet, show_progress=False)
-    made.train_from_iterator([*FRAGMENTS.values(), "### ## # ###"] * 4, trainer)
-    ends = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    made.add_special_tokens([AddedToken(text, special=True) for text in ends])
-    PreTrainedTokenizerFast(
-        tokenizer_object=made, eos_token="<|im_end|>", pad_token="<|endoftext|>"
-    ).save_pretrained(folder)
-    sizes = {
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "tie_word_embeddings": True,
-        "initializer_range": 0.3,
-    }
-    torch.manual_seed(seed)
-    config = Qwen2Config(vocab_size=made.get_vocab_size(), **{**sizes, **changes})
-    with quiet():
-        Qwen2ForCausalLM(config).eval().save_pretrained(folder)
-    return folder
-
-
-def make_encoders(folder: Path) -> Path:
-    """A folder with a CLIP and a HuBERT whose features are as wide as the real ones'."""
-    from transformers import (
-        CLIPConfig,
-        CLIPModel,
-        HubertConfig,
-        HubertModel,
-        Wav2Vec2FeatureExtractor,
-    )
-
-    from merstore.extract.demo_encoder import make_random_encoder
-
-    clip, hubert = (folder / name for name in ENCODERS)
-    make_random_encoder(clip)  # the preprocessor's file
-    config = CLIPConfig.from_pretrained(clip)
-    config.projection_dim = 768
-    torch.manual_seed(1)
-    with quiet():
-        CLIPModel(config).save_pretrained(clip)
-    sound = HubertConfig(
-        hidden_size=1024,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        intermediate_size=16,
-        conv_dim=(16,) * 7,
-        num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=16,
-        feat_extract_norm="layer",
-        do_stable_layer_norm=True,
-    )
-    with quiet():
-        HubertModel(sound).save_pretrained(hubert)
-    Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(hubert)
-    return folder
-
-
-def make_checkpoint(path: Path, llm: Path, seed: int = 0, mode: str = MODE, **fields: Any) -> Path:
-    """A checkpoint with everything at random, adapters too."""
-    torch.manual_seed(seed)
-    model = AffectGPT(load_llm(llm, "cpu"), Config(**fields))
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if ".lora_B." in name:
-                parameter.normal_(std=0.2)
-            elif parameter.requires_grad and ".lora_" not in name and "proj" in name:
-                parameter.mul_(3.0)
-    datasets = {"mercaptionplus": {"face_or_frame": mode, "label_type": "hybird"}}
-    config = {"model": model.config.to_yaml(), "datasets": datasets}
-    return save(path, model, epoch=int(path.stem.split("_")[1]), config=config)
 
 
 def make_media(folder: Path, count: int = len(SUBTITLES)) -> Path:
