@@ -29,6 +29,7 @@ def main(rank: int, path: str, rendezvous: str) -> None:
         )
         with_distributed_sampler(dataset)
         with_feature_loader(dataset)
+    dist.barrier()  # nobody leaves while another still talks
     dist.destroy_process_group()
 
 

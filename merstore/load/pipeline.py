@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -63,7 +64,8 @@ def in_order(
                     "this iterator was begun in another process, and its threads are there: iterate the loader anew"
                 )
     finally:
-        if os.getpid() == process:
+        # at the end of the interpreter the threads have ended, and what shutdown() needs is gone
+        if os.getpid() == process and not sys.is_finalizing():
             with contextlib.suppress(
                 RuntimeError
             ):  # garbage may be collected in one of the threads
