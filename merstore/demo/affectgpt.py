@@ -10,7 +10,6 @@ import os
 import shutil
 import sys
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,8 +81,6 @@ class Asked:
 def demo() -> None:
     """AffectGPT by the templates full, realtime and hybrid, with tiny models and clips made here."""
     os.environ["HF_HUB_OFFLINE"] = "1"  # nothing here needs the network, so nothing may try it
-    # Of peft's use of transformers, and nothing that anybody here can do about.
-    warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
     started = time.perf_counter()
     world = World(Path("demo"))
     make_clips(world.media)

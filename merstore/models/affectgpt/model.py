@@ -1,5 +1,6 @@
 """AffectGPT: fused features in the place of placeholder tokens, in front of a language model."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -175,4 +176,6 @@ def _adapted(llm: Any, config: Config) -> Any:
         task_type="CAUSAL_LM",
         target_modules=LORA_TARGETS if whole else "all-linear",
     )
-    return peft.get_peft_model(llm, lora)
+    with warnings.catch_warnings():  # peft asks transformers in a way that is going out of use
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        return peft.get_peft_model(llm, lora)
