@@ -552,8 +552,8 @@ INTERRUPTED = """
 import signal
 told = []
 signal.signal(signal.SIGTERM, lambda *_: told.append("SIGTERM"))
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     while True:
         readers.submit([Plain()], sample()).result().results[0]["pixels"]
 except KeyboardInterrupt:

@@ -159,7 +159,7 @@ def test_fsspec_finds_it_by_the_entry_point(filled: Store) -> None:
     )
     url = f"merstore://{filled.path}/{VIEW}/b.npy"
     out = subprocess.run(
-        [sys.executable, "-c", code, url],
+        [sys.executable, "-P", "-c", code, url],  # what is installed, not what lies around
         check=True,
         capture_output=True,
         text=True,

@@ -2,6 +2,7 @@
 
 import glob
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import pathlib
 import pickle
@@ -406,6 +407,8 @@ def test_a_store_that_is_open_may_be_given(place: Place) -> None:
 
 @pytest.mark.parametrize("start", ["fork", "spawn", "forkserver"])
 def test_child_processes_see_the_switch(place: Place, start: str) -> None:
+    # one that another test started has the environment of then
+    multiprocessing.forkserver._forkserver._stop()  # type: ignore[attr-defined]
     with routed(place.store):
         np.save(place.file("before"), np.ones(4, "f4"))  # a fork must not commit it twice
         with multiprocessing.get_context(start).Pool(2) as pool:  # which is ended, not asked to end
