@@ -145,7 +145,7 @@ class Run:
         self.unclaimed = deque(lacking.items())
         self.busy: dict[str, list[int]] = {}  # leased by others
         self.store = jobs[0].view.store
-        self.unseen = {} if not jobs else self._quality_views(list(lacking))
+        self.unseen = self._quality_views(list(lacking))
         self.renewed = self.started = time.monotonic()
         self.waited = 0.0
 

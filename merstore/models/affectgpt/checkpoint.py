@@ -222,6 +222,15 @@ def save(
         "scaler": scaler,
         "epoch": epoch,
     }
+    replace(path, content)
+    return path
+
+
+def replace(path: Path, content: Any) -> None:
+    """Write what torch.save takes. A file that is there is replaced at once or not at all.
+
+    Raises MerstoreError.
+    """
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -236,7 +245,6 @@ def save(
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-    return path
 
 
 def file_name(epoch: int, loss: float) -> str:

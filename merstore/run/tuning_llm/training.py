@@ -4,10 +4,8 @@ state from which a stopped run goes on as if it had not been stopped.
 
 import json
 import math
-import os
 import pickle
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +19,7 @@ from xxhash import xxh3_64_hexdigest
 from merstore.errors import MerstoreError
 from merstore.load.samplers import RowOrder
 from merstore.models.affectgpt import AffectGPT, file_name, save
+from merstore.models.affectgpt.checkpoint import replace
 from merstore.run.tuning_llm import curves
 from merstore.run.tuning_llm.devices import Alone, devices_of
 from merstore.run.tuning_llm.material import Batch, Material
@@ -347,7 +346,7 @@ def _keep_state(
             "random": random,
             "losses": torch.tensor(run.losses, dtype=torch.float64),
         }
-        _write(run.folder / STATE, content)
+        replace(run.folder / STATE, content)
 
 
 def _random(device: torch.device) -> dict[str, Tensor]:
@@ -355,24 +354,6 @@ def _random(device: torch.device) -> dict[str, Tensor]:
     if device.type == "cuda":
         found["cuda"] = torch.cuda.get_rng_state(device)
     return found
-
-
-def _write(path: Path, content: Any) -> None:
-    """The file is replaced at once or not at all."""
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-            temporary = Path(file.name)
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise MerstoreError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def _read_state(path: Path) -> dict[str, Any] | None:
