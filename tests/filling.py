@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from merstore.errors import DecodeError, EncoderError
-from merstore.extract.quality import Quality
 from merstore.extract.reading import Reading
+from merstore.quality import Quality
 from merstore.store.store import Store
 
 SAMPLES = 40

@@ -28,7 +28,7 @@ import numpy.typing as npt
 from merstore.errors import DecodeError, EncoderError
 from merstore.extract.faces import Faces, Pixels, resize_bilinear
 from merstore.extract.files import content_digest
-from merstore.extract.quality import Quality
+from merstore.quality import Quality
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from merstore.errors import DecodeError
 from merstore.extract.files import check_file, content_digest
-from merstore.extract.quality import Quality
+from merstore.quality import Quality
 
 Pixels = npt.NDArray[np.uint8]
 

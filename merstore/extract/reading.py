@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from merstore.errors import DecodeError
 from merstore.extract import mer_factory
 from merstore.extract.material import Material
-from merstore.extract.quality import FLAGS, Quality
 from merstore.extract.recipes import Prepared, Recipe
+from merstore.quality import FLAGS, Quality
 
 if TYPE_CHECKING:
     from merstore.extract.face_detection import FaceDetector

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from merstore.errors import DecodeError
 from merstore.extract.containers import movie_seconds
 from merstore.extract.files import check_file, content_digest, open_media
-from merstore.extract.quality import Quality
+from merstore.quality import Quality
 
 if TYPE_CHECKING:
     from av.container import InputContainer

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from merstore.errors import DecodeError
-from merstore.extract.quality import Quality
 from merstore.extract.video import play_clip
 from merstore.noise.blur import blurred
 from merstore.noise.mixing import RATE, Samples
+from merstore.quality import Quality
 
 if TYPE_CHECKING:
     from av.audio import AudioStream

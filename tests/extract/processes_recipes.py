@@ -15,8 +15,8 @@ import numpy as np
 
 from merstore.errors import DecodeError
 from merstore.extract.material import Material
-from merstore.extract.quality import Quality
 from merstore.extract.reading import Reading, Refusal
+from merstore.quality import Quality
 
 FOREVER = 3600
 

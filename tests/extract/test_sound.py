@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from merstore.errors import DecodeError
-from merstore.extract.quality import FLAGS
 from merstore.extract.sound import (
     SILENT_PEAK,
     Sound,
@@ -25,6 +24,7 @@ from merstore.extract.sound import (
     mono_mean,
     read_sound,
 )
+from merstore.quality import FLAGS
 
 sf = pytest.importorskip("soundfile")
 

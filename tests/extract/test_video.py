@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from xxhash import xxh3_128_hexdigest
 
 from merstore.errors import DecodeError
-from merstore.extract.quality import FLAGS, Quality
 from merstore.extract.sampling import headtail, segments, uniform
 from merstore.extract.video import (
     Clip,
@@ -28,6 +27,7 @@ from merstore.extract.video import (
     read_clip,
     read_frames,
 )
+from merstore.quality import FLAGS, Quality
 
 from .conftest import HEIGHT, WIDTH, draw, number_shown, write_clip
 
