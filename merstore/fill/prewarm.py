@@ -43,12 +43,14 @@ def prewarm(
     keep out of each other's way. log: gets the plan, with what `about`
     says of the run, every failure, progress once a second, and the end.
 
-    Raises SpecMismatch where a view exists and was computed otherwise, MerstoreError for no samples
-    and for two recipes of one view.
+    Raises SpecMismatch where a view exists and was computed otherwise, MerstoreError for no samples,
+    no recipes, and two recipes of one view.
     """
     wanted = list(dict.fromkeys(materials if names is None else names))
     if not wanted:
         raise MerstoreError(f"no samples to compute for {dataset}: the list of samples is empty")
+    if not recipes:
+        raise MerstoreError(f"no views to compute for {dataset}: give at least one recipe")
     paths = [path_of(dataset, recipe) for recipe in recipes]
     if twice := {path for path in paths if paths.count(path) > 1}:
         raise MerstoreError(f"asked for twice: {', '.join(sorted(twice))}")

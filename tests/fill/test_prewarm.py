@@ -107,6 +107,8 @@ def test_no_samples_and_a_view_asked_for_twice_are_refused(
 ) -> None:
     with pytest.raises(MerstoreError, match="the list of samples is empty"):
         prewarm(store, "demo", {}, recipes)
+    with pytest.raises(MerstoreError, match="no views to compute for demo"):
+        prewarm(store, "demo", clips, [])
     with pytest.raises(MerstoreError, match="asked for twice: demo/frame@bytes/all"):
         prewarm(store, "demo", clips, [recipes[0], recipes[0]])
     assert store.views() == []
