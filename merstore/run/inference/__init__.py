@@ -14,15 +14,13 @@ if TYPE_CHECKING:
     from merstore.run.inference.report import Progress, Report
     from merstore.run.inference.runner import Runner
     from merstore.run.inference.single import ask
-    from merstore.run.inference.sources import Refusal
     from merstore.run.inference.tasks import Task
     from merstore.run.inference.templates import Template, read_template
 
-__all__ = ["Progress", "Refusal", "Report", "Runner", "Task", "Template", "ask", "read_template"]
+__all__ = ["Progress", "Report", "Runner", "Task", "Template", "ask", "read_template"]
 
 _MODULES = {
     "Progress": "report",
-    "Refusal": "sources",
     "Report": "report",
     "Runner": "runner",
     "Task": "tasks",

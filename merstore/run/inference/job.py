@@ -9,12 +9,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from merstore.errors import DecodeError, MerstoreError, StaleView
+from merstore.extract.reading import Refusal
 from merstore.models.affectgpt import Checkpoint, Generator, Request
 from merstore.models.affectgpt.generation import Answer
 from merstore.run import prompts
 from merstore.run.inference import answers
 from merstore.run.inference.report import Report
-from merstore.run.inference.sources import Fetched, Refusal, Sources
+from merstore.run.inference.sources import Fetched, Sources
 from merstore.run.inference.tasks import NOT_SAID, Task
 
 if TYPE_CHECKING:

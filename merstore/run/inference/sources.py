@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import parse_qsl
 
 import numpy as np
 
 from merstore.errors import InvalidKey, MerstoreError, UnknownView
+from merstore.extract.reading import Refusal
 from merstore.extract.recipes import Recipe
 from merstore.extract.registry import recipe as make_recipe
 from merstore.fill.engine import Clip
@@ -58,13 +59,6 @@ def _value(text: str) -> Any:
     except ValueError:
         return text
     return text if isinstance(value, dict | list) else value
-
-
-class Refusal(NamedTuple):
-    """Why a sample has no answer: a failure kind, and the reason."""
-
-    kind: str
-    message: str
 
 
 @dataclass

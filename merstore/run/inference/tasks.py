@@ -20,8 +20,8 @@ from merstore.corpora.unibench import TEST_SPLITS
 from merstore.errors import InvalidKey, MerstoreError
 from merstore.extract.clips import Clips
 from merstore.extract.mer_factory import MerFactory, Nonverbal
+from merstore.extract.reading import Refusal
 from merstore.fill.engine import Clip
-from merstore.run.inference.sources import Refusal
 from merstore.store.store import Store
 
 NOT_SAID = ("empty_text", "nan_text")

@@ -6,17 +6,12 @@ found = extract(descriptions, Rule(tables))          # {"sample_00000000": "[hap
 ```
 """
 
-from merstore.run.labels.backends import (
-    GREEDY,
-    PUBLISHED,
-    Backend,
-    Decoding,
-    Endpoint,
-    Refusal,
-    Transformers,
-    Vllm,
-)
+from merstore.extract.reading import Refusal
+from merstore.run.decoding import GREEDY, PUBLISHED, Decoding
+from merstore.run.labels.backend import Backend
+from merstore.run.labels.endpoint import Endpoint
 from merstore.run.labels.extraction import Extraction, extract
+from merstore.run.labels.local import Transformers, Vllm
 from merstore.run.labels.merging import merge
 from merstore.run.labels.rules import Rule
 

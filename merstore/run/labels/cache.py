@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from merstore.errors import CorruptEntry
-from merstore.run.labels.backends import NO_ANSWER, SAID_NOTHING, Backend, Refusal
+from merstore.extract.reading import Refusal
+from merstore.run.labels.backend import NO_ANSWER, SAID_NOTHING, Backend
 from merstore.run.labels.prompts import clean
 from merstore.store.leases import Owner
 from merstore.store.spec import fingerprint

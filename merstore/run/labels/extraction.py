@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from merstore.errors import InvalidKey, MerstoreError
-from merstore.run.labels.backends import Backend, Refusal
+from merstore.extract.reading import Refusal
+from merstore.run.labels.backend import Backend
 from merstore.run.labels.cache import Progress, ask
 from merstore.run.labels.prompts import OPENSET, SENTIMENT
 from merstore.score.labels import join_labels

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from merstore.errors import MissingEntry
-from merstore.run.labels.backends import Backend
+from merstore.run.labels.backend import Backend
 from merstore.run.labels.cache import Progress
 from merstore.run.labels.extraction import Extraction, as_text, collect
 from merstore.run.labels.prompts import MERGE, NOTHING_TO_GO_BY

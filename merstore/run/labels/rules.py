@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from merstore.errors import MerstoreError
-from merstore.run.labels.backends import Backend, Refusal
+from merstore.extract.reading import Refusal
+from merstore.run.labels.backend import Backend
 from merstore.run.labels.prompts import MERGE, OPENSET
 from merstore.score.labels import join_labels
 from merstore.score.wheels import WheelTables

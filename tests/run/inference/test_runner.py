@@ -25,8 +25,9 @@ from answering import (
 
 from merstore.errors import MerstoreError, StaleView, UnknownView
 from merstore.extract.mer_factory import Nonverbal
+from merstore.extract.reading import Refusal
 from merstore.models.affectgpt import AffectGPT, Settings
-from merstore.run.inference import Refusal, Report, Task
+from merstore.run.inference import Report, Task
 from merstore.run.inference.answers import Stored, digest, read, seed_of
 from merstore.run.prompts import prompt, question
 from merstore.store.store import Store

@@ -8,7 +8,7 @@ from answering import names_of, store_features, write_samples
 
 from merstore.corpora import open_corpus, store_labels
 from merstore.errors import InvalidKey, MerstoreError
-from merstore.run.inference import Refusal
+from merstore.extract.reading import Refusal
 from merstore.run.inference.tasks import task_of
 from merstore.store.store import Store
 

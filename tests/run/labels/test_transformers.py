@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from merstore.errors import EncoderError, MerstoreError
+from merstore.run.decoding import _Draw, _Penalty
 from merstore.run.labels import PUBLISHED, Decoding, Refusal, Transformers, Vllm, extract
-from merstore.run.labels.backends import _Draw, _Penalty
 from merstore.store.store import Store
 
 from .tiny import CHAT, save_model
