@@ -6,7 +6,6 @@ A profile lies in its store as a note. That of a store that cannot be written li
 
 import json
 import os
-import tempfile
 import warnings
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
@@ -18,6 +17,7 @@ from uuid import UUID
 from xxhash import xxh3_64_hexdigest
 
 from merstore import machine
+from merstore.atomic import replacing
 from merstore.errors import MerstoreError, UnknownView
 from merstore.store.store import Store, open_store
 
@@ -175,14 +175,8 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _write(file: Path, profiles: dict[str, Any]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
-    try:
-        with open(handle, "w", encoding="utf-8") as out:
-            json.dump(profiles, out, indent=1, ensure_ascii=False)
-        os.replace(name, file)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with replacing(file) as out:
+        out.write(json.dumps(profiles, indent=1, ensure_ascii=False).encode())
 
 
 def _told(view: dict[str, Any]) -> str:

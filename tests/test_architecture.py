@@ -16,7 +16,7 @@ PACKAGE = Path(merstore.__file__).parent
 ROOT = Path(__file__).resolve().parent.parent
 
 # Each layer and the layers it may import from, besides itself. Imports point downward only.
-BASE = {"errors", "_version", "_core", "quality"}
+BASE = {"errors", "_version", "_core", "quality", "atomic"}
 STORE = BASE | {"store"}
 KNOWN = STORE | {"machine", "profile"}  # what is known of a machine
 ALL = KNOWN | {"pages", "load", "extract", "fill", "corpora", "noise", "interop"}
@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "_version": set(),
     "_core": set(),
     "quality": set(),
+    "atomic": set(),
     "store": BASE,
     "machine": STORE,
     "profile": STORE | {"machine"},
@@ -36,8 +37,8 @@ MAY_IMPORT = {
     "corpora": STORE | {"extract"},
     "interop": KNOWN | {"load", "extract", "corpora"},
     "noise": STORE | {"extract"},
-    "models": {"errors", "extract"},  # extract: how a folder of weights is found and read
-    "score": {"errors", "corpora"},  # corpora: to read label files
+    "models": {"errors", "atomic", "extract"},  # extract: how a folder of weights is found and read
+    "score": {"errors", "atomic", "corpora"},  # corpora: to read label files
     "run": KNOWN | {"pages", "load", "fill", "extract", "corpora", "interop", "models", "score"},
     "report": KNOWN | {"pages", "fill", "run", "score"},
     "cli": ALL,

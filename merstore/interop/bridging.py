@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from merstore.atomic import replacing
 from merstore.corpora import Corpus, Table, store_labels
 from merstore.corpora.problem import Missing
 from merstore.corpora.stored import LABEL, TEXT
@@ -481,12 +482,8 @@ def _write_file(path: Path, content: bytes, overwrite: bool, done: CorpusExport)
             done.refused.append((str(path), "holds something else: remove it, or overwrite"))
             return
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".merstore-{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as file:
+        file.write(content)
     done.files.append(str(path))
 
 

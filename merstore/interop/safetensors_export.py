@@ -15,11 +15,11 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
+from merstore.atomic import replacing
 from merstore.errors import InvalidTensor, MerstoreError
 from merstore.interop.exporting import ExportReport, NotExported, ViewExport
 from merstore.store.batch import RaggedBatch
@@ -210,15 +210,11 @@ def _holds(path: str, shard: _Shard) -> bool:
 
 
 def _write(path: str, shard: _Shard) -> None:
-    temporary = f"{path}.{os.getpid()}.tmp"
     try:
-        with open(temporary, "wb") as file:
+        with replacing(path) as file:
             for piece in shard.pieces():
                 file.write(piece)
-        os.replace(temporary, path)
-    except BaseException as error:
-        with suppress(OSError):
-            os.unlink(temporary)
-        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
             raise InvalidTensor(f"{path}: {error.strerror}") from None
         raise
