@@ -1,29 +1,59 @@
-"""HTML pages with their plots inside: they need no network and no other file."""
+"""HTML pages with their plots inside: they need no network and no other file.
+
+A page is a template that extends ``frame.html``, which has the style, the script that sorts and
+searches tables, and a policy that lets nothing else run or load. Plots are drawn in the colours below,
+which the frame makes others of where the screen is dark.
+"""
 
 import io
 import os
 import re
+import warnings
+from base64 import b64encode
 from collections.abc import Callable
+from datetime import UTC, datetime
+from hashlib import sha256
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from merstore._version import __version__
+from merstore.atomic import replacing
 from merstore.errors import MerstoreError
 
-BLUE, GREY, ORANGE, GREEN, RED = "#3465a4", "#b8bec6", "#d9822b", "#3c8c5a", "#b03a3a"
-SHADES = ("#9db8d9", BLUE, "#1d3557", "#7b5ea7")
+BLUE, GREY, ORANGE, GREEN, RED = "#3465a4", "#868f9b", "#cc7722", "#3c8c5a", "#b03a3a"
+_SKY, _NAVY, _VIOLET = "#6093cf", "#1d3557", "#7b5ea7"
+SHADES = (_SKY, BLUE, _NAVY, _VIOLET)
+_INK, _LINE = "#1f2933", "#e3e7eb"
+
+COLOURS = (
+    ("paper", "#ffffff", "#15191e"),
+    ("panel", "#f3f6fa", "#1f262e"),
+    ("ink", _INK, "#e3e7eb"),
+    ("quiet", "#5b6672", "#a3adb8"),
+    ("line", _LINE, "#2e3741"),
+    ("rule", "#c5ccd4", "#4a5561"),
+    ("blue", BLUE, "#6d9fde"),
+    ("sky", _SKY, "#4474ab"),
+    ("navy", _NAVY, "#c4daf6"),
+    ("violet", _VIOLET, "#ab8fdb"),
+    ("grey", GREY, "#76818d"),
+    ("orange", ORANGE, "#e09445"),
+    ("green", GREEN, "#5cb57e"),
+    ("red", RED, "#e07a76"),
+)
+"""Each colour's name in the style, and what it is on light and on dark ground."""
 
 
 def render(package: str, template: str, **facts: Any) -> str:
-    """The page that a template of a package makes of `facts`, all of which are escaped. It extends
-    ``page.html``.
+    """The page that a template of a package makes of `facts`, all of which are escaped; it has
+    ``version`` and ``date`` too. Its ``frame.html`` and ``parts.html`` are those of this package.
 
     Raises MerstoreError where jinja2 or matplotlib are not installed.
     """
     try:
         import jinja2
         import matplotlib  # noqa: F401
+        from markupsafe import Markup
     except ModuleNotFoundError as missing:
         raise MerstoreError(
             f"{missing.name} is not installed: pip install 'merstore[tune]'"
@@ -32,46 +62,74 @@ def render(package: str, template: str, **facts: Any) -> str:
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         loader=jinja2.FunctionLoader(
-            lambda name: (
-                files("merstore" if name == "page.html" else package)
-                .joinpath(name)
-                .read_text(encoding="utf-8")
+            lambda name: _text(
+                "merstore" if name in ("frame.html", "parts.html", "page.html") else package, name
             )
         ),
     )
-    return environment.get_template(template).render(**facts, version=__version__)
+    script = _text("merstore", "frame.js")
+    frame = {
+        "style": Markup(_text("merstore", "frame.css")),
+        "script": Markup(script),
+        "hash": f"sha256-{b64encode(sha256(script.encode()).digest()).decode()}",
+        "colours": COLOURS,
+    }
+    date = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    given = {"version": __version__, "date": date, **facts}
+    return environment.get_template(template).render(**given, frame=frame)
 
 
 def write(path: "str | os.PathLike[str]", text: str) -> None:
     """Write a page, whole or not at all. Raises MerstoreError where the file cannot be written."""
-    beside = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
     try:
-        try:
+        with replacing(path) as file:
             # a lone surrogate may stand in what somebody else has written
-            beside.write_bytes(text.encode(errors="backslashreplace"))
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+            file.write(text.encode(errors="backslashreplace"))
     except OSError as error:
         raise MerstoreError(f"the report {path} cannot be written: {error.strerror}") from None
 
 
-def svg(draw: Callable[..., None], *about: Any) -> Any:
-    """What ``draw(axes, *about)`` draws onto matplotlib axes, as SVG that a page does not escape."""
-    import matplotlib
+def picture(told: str, draw: Callable[..., None], *about: Any) -> Any:
+    """What ``draw(axes, *about)`` draws onto matplotlib axes, as SVG that a page does not escape.
+    told: the same in words, for somebody who cannot see it.
+    """
     from markupsafe import Markup
+
+    with warnings.catch_warnings():
+        # text stays text: the browser has the characters that matplotlib's own font lacks
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        drawn = _svg(draw, *about)
+    return Markup(drawn).replace(
+        "<svg ", Markup('<svg role="img" aria-label="{}" ').format(told), 1
+    )
+
+
+def plain(text: str) -> str:
+    """Text that may stand in a plot: of one line, without what no font can show."""
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
+
+
+def _svg(draw: Callable[..., None], *about: Any) -> str:
+    import matplotlib
     from matplotlib.figure import Figure
 
     look: dict[Any, Any] = {
         "svg.fonttype": "none",  # text stays text
         "svg.hashsalt": "merstore",
+        "text.parse_math": False,  # a name may have a $
         "font.size": 9,
         "axes.spines.top": False,
         "axes.spines.right": False,
         "axes.grid": True,
-        "grid.color": "#e8eaed",
         "axes.axisbelow": True,
+        "grid.color": _LINE,
         "legend.frameon": False,
+        "figure.facecolor": "none",
+        "axes.facecolor": "none",
+        "savefig.facecolor": "none",
+        **dict.fromkeys(
+            ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK
+        ),
     }
     with matplotlib.rc_context(look):
         figure = Figure(figsize=(5.2, 3.3), layout="constrained")
@@ -85,6 +143,20 @@ def svg(draw: Callable[..., None], *about: Any) -> Any:
     # inside HTML namespaces mean nothing, and ids that nobody refers to would repeat from plot to plot
     text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text)
     used = set(re.findall(r"#([\w.-]+)", text))
-    return Markup(
-        re.sub(r' id="([\w.-]+)"', lambda found: found[0] if found[1] in used else "", text)
+    text = re.sub(r' id="([\w.-]+)"', lambda found: found[0] if found[1] in used else "", text)
+    named = {light: name for name, light, _ in COLOURS}
+    return re.sub(
+        r"(?<=(?:fill|roke): )#[0-9a-f]{6}",
+        lambda found: f"var(--{named[found[0]]})" if found[0] in named else found[0],
+        text,
     )
+
+
+def _text(package: str, name: str) -> str:
+    return files(package).joinpath(name).read_text(encoding="utf-8")
+
+
+def svg(draw: Callable[..., None], *about: Any) -> Any:
+    from markupsafe import Markup
+
+    return Markup(_svg(draw, *about))

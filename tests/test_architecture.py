@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "store": BASE,
     "machine": STORE,
     "profile": STORE | {"machine"},
-    "pages": {"errors", "_version"},
+    "pages": {"errors", "_version", "atomic"},
     "load": KNOWN | {"pages"},
     "extract": {"errors", "_version", "quality"},
     "fill": KNOWN | {"pages", "load", "extract"},

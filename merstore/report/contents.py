@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +10,8 @@ from merstore import pages
 from merstore.errors import CorruptEntry
 from merstore.fill.plan import Rate, noted_rates
 from merstore.fill.report import Coverage, Group, amount, facts_of
+from merstore.pages import picture
 from merstore.profile import Profile, kept
-from merstore.report.pictures import picture
 from merstore.store.store import Store
 from merstore.store.view import View
 
@@ -122,7 +121,6 @@ def html(found: Contents) -> str:
         "merstore.report",
         "contents.html",
         found=found,
-        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         plots=_plots(found) if found.views else [],
         runs=[(run, run.best if run.rows else None, _curve(run)) for run in found.trained],
         names=NAMES,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from merstore import pages
-from merstore.report.pictures import picture, plain
+from merstore.pages import picture, plain
 from merstore.score.answers import Labels
 from merstore.score.board import Ranked, ranked
 from merstore.score.files import OPENSET
