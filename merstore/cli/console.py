@@ -14,6 +14,17 @@ import click
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
+def named(context: click.Context, option: click.Parameter, given: Sequence[str]) -> dict[str, str]:
+    """An option's callback: what is given as ``NAME=VALUE``, any number of times, by name."""
+    found = {}
+    for text in given:
+        name, sign, value = text.partition("=")
+        if not sign:
+            raise click.BadParameter(f"{text!r}: write {option.make_metavar(context)}")
+        found[name] = value
+    return found
+
+
 class Progress(Protocol):
     """What long operations report to: how much is done, of how much, and a few words beside it."""
 

@@ -1,19 +1,17 @@
 """`merstore prewarm`: computes views for a whole dataset before they are needed."""
 
 import contextlib
-import json
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import parse_qsl
 
 import click
 
 from merstore.cli import console
 from merstore.cli.opening import force_option, store_argument
-from merstore.extract.registry import PROFILES, recipe
+from merstore.extract.registry import PROFILES, recipe_written
 from merstore.fill import devices as several
 from merstore.fill import log as logs
 from merstore.fill.engine import Failed, FillReport, Progress
@@ -51,7 +49,11 @@ _folder = click.Path(path_type=Path)
 @click.option("--profile", type=click.Choice(PROFILES), default="clean", show_default=True)
 @click.option("--models", type=_folder, help="A folder with a folder for each encoder.")
 @click.option(
-    "--weights", multiple=True, metavar="ENCODER=WHERE", help="An encoder's folder or hub id."
+    "--weights",
+    multiple=True,
+    callback=console.named,
+    metavar="ENCODER=WHERE",
+    help="An encoder's folder or hub id.",
 )
 @click.option(
     "--corpus", is_flag=True, help="MEDIA is the root of the corpus that --dataset names."
@@ -103,7 +105,7 @@ def prewarm_(
     views: tuple[str, ...],
     profile: str,
     models: Path | None,
-    weights: tuple[str, ...],
+    weights: dict[str, str],
     device: str,
     retry: tuple[str, ...],
     jobs: int | None,
@@ -194,27 +196,16 @@ def _recipes(
     views: tuple[str, ...],
     profile: str,
     models: Path | None,
-    weights: tuple[str, ...],
+    weights: dict[str, str],
     device: str,
 ) -> list["Recipe"]:
-    where = {}
-    for given in weights:
-        name, sign, place = given.partition("=")
-        if not sign:
-            raise click.BadParameter(f"{given!r}: write ENCODER=WHERE", param_hint="--weights")
-        where[name] = place
     made = []
     for view in views:
-        tail, _, query = view.partition("?")
+        tail, mark, options = view.partition("?")
         if "@" not in tail:
             tail = legacy.view_tail(tail)
-        encoder = tail.partition("@")[2].partition("/")[0]
-        options: dict[str, Any] = {"profile": profile, "weights": where.get(encoder)}
-        options |= {key: _value(text) for key, text in parse_qsl(query, keep_blank_values=True)}
-        try:
-            made.append(recipe(tail, device=device, models=models, **options))
-        except TypeError as wrong:  # an option that this recipe does not have
-            raise click.BadParameter(f"{view}: {wrong}", param_hint="--view") from wrong
+        written = f"{tail}{mark}{options}"
+        made.append(recipe_written(written, weights, profile=profile, device=device, models=models))
     return made
 
 
@@ -231,15 +222,6 @@ def _of_noisy_copies(recipes: list["Recipe"], media: Path, sounds: Path | None) 
         else:
             made.append(each)
     return made
-
-
-def _value(text: str) -> Any:
-    """An option's value: a number, true, false or null, else text."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return text
-    return text if isinstance(value, dict | list) else value
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ It is imported when its encoder is asked for. A name of ours stays ours.
 
 import difflib
 import importlib.util
+import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 from merstore.errors import EncoderError, InvalidKey, MerstoreError
 from merstore.extract import rules
@@ -175,6 +177,32 @@ def recipe(
     create = resolve_name(_HANDCRAFTED if handcrafted else _RECIPES[modality])
     made: Recipe = create(name, sampling, profile=profile, weights=found, device=device, **options)
     return made
+
+
+def recipe_written(
+    view: str, weights: Mapping[str, str | Path] | None = None, **settings: Any
+) -> "Recipe":
+    """The recipe of a view that may be written with options: ``face@X/8frms?detector=centerface``.
+    They go before `settings`, which are those of `recipe`. weights: by encoder.
+
+    Raises what `recipe` raises, and InvalidKey for an option that the recipe does not have.
+    """
+    tail, _, query = view.partition("?")
+    encoder = tail.partition("@")[2].partition("/")[0]
+    options = {key: _value(text) for key, text in parse_qsl(query, keep_blank_values=True)}
+    try:
+        return recipe(tail, **settings | {"weights": (weights or {}).get(encoder)} | options)
+    except TypeError as wrong:
+        raise InvalidKey(f"{view}: {wrong}") from wrong
+
+
+def _value(text: str) -> Any:
+    """An option's value: a number, true, false or null, else text."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return text if isinstance(value, dict | list) else value
 
 
 # --- names ----------------------------------------------------------------------------------------

@@ -2,20 +2,18 @@
 for the run alone. All of it goes through views, so that it is one path into the model.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
 
 import numpy as np
 
-from merstore.errors import InvalidKey, MerstoreError, UnknownView
+from merstore.errors import MerstoreError, UnknownView
 from merstore.extract.reading import Refusal
 from merstore.extract.recipes import Recipe
-from merstore.extract.registry import recipe as make_recipe
+from merstore.extract.registry import recipe_written
 from merstore.fill.engine import Clip
 from merstore.fill.filler import READ_SECONDS, Filler, declare
 from merstore.run.inference.templates import Wanted
@@ -35,30 +33,11 @@ def recipes_of(
     """Makes recipes by view and profile. models: a folder with a folder for each encoder. weights:
     an encoder's folder or hub id. A view may have options: ``face@X/8frms?detector=centerface``.
     """
-    where = dict(weights or {})
 
     def make(view: str, profile: str) -> Recipe:
-        tail, _, query = view.partition("?")
-        encoder = tail.partition("@")[2].partition("/")[0]
-        options = {key: _value(text) for key, text in parse_qsl(query, keep_blank_values=True)}
-        try:
-            return make_recipe(
-                tail, profile=profile, weights=where.get(encoder), device=device, models=models,
-                **options,
-            )  # fmt: skip
-        except TypeError as wrong:  # an option that this recipe does not have
-            raise InvalidKey(f"{view}: {wrong}") from wrong
+        return recipe_written(view, weights, profile=profile, device=device, models=models)
 
     return make
-
-
-def _value(text: str) -> Any:
-    """An option's value: a number, true, false or null, else text."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return text
-    return text if isinstance(value, dict | list) else value
 
 
 @dataclass
