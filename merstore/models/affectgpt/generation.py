@@ -1,5 +1,6 @@
 """Answers, in batches: greedy ones, and sampled ones that their own seeds decide."""
 
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -87,7 +88,8 @@ class Generator:
     drawn with the request's own seed, whatever stands beside it.
 
     ``most``: requests that go through the model at once; it is halved where memory does not
-    suffice. Not for several threads at once.
+    suffice. ``projecting``: seconds that the fusion and projection of features have taken so far.
+    Not for several threads at once.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Generator:
         self.tokens = tokens
         self.settings = settings or Settings()
         self.most = most
+        self.projecting = 0.0
         self._ends = {tokens.eos, *_ends(model.llama_model)}
         self._held = frozenset(tokens.places.values())
         self.limit = self.settings.max_length - self.settings.max_new_tokens
@@ -158,7 +161,11 @@ class Generator:
     def _batch(self, requests: Sequence[Request], encoded: Sequence[Encoded]) -> list[Answer]:
         ids, mask = self.tokens.batch([one.ids for one in encoded])
         ids, mask = ids.to(self.model.device), mask.to(self.model.device)
+        started = time.perf_counter()
         vectors = self._vectors(requests, encoded)
+        if self.model.device.type == "cuda":  # or the work would be counted where it is waited for
+            torch.cuda.synchronize(self.model.device)
+        self.projecting += time.perf_counter() - started
         embedded = self.model.embed(ids, self.tokens.places, vectors)
         output = self._generate(embedded, mask, requests)
         return [

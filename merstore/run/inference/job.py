@@ -142,7 +142,7 @@ class Job:
             self._batch(generator, now)
 
     def _batch(self, generator: Generator, requests: Sequence[Request]) -> None:
-        started = time.perf_counter()
+        started, projecting = time.perf_counter(), generator.projecting
         given: dict[str, Answer] = {}
         refused: dict[str, Refusal] = {}
         try:
@@ -156,6 +156,7 @@ class Job:
         seconds = time.perf_counter() - started
         report = self.report
         report.generating += seconds
+        report.projecting += generator.projecting - projecting
         report.batch = generator.most
         by_name = {request.name: request for request in requests}
         with self.runner.store.writer() as writer:

@@ -17,7 +17,7 @@ class Report:
     fit. ``endless``: whose answers were as long as they may be. ``batch``: samples that go through
     the model at once; less than was asked for where memory did not suffice. ``seconds``: of
     all; ``waiting`` for features, ``loading`` and ``filling`` them beside the model's work, and
-    ``generating``.
+    ``generating``, of which ``projecting`` is the fusion and projection of features.
     """
 
     dataset: str
@@ -40,6 +40,7 @@ class Report:
     loading: float = 0.0
     filling: float = 0.0
     generating: float = 0.0
+    projecting: float = 0.0
 
     @property
     def failures(self) -> int:
