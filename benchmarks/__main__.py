@@ -28,7 +28,7 @@ from . import (
     training,
     writing,
 )
-from .figures import Figure, line, markdown
+from .figures import Figure, held, line, markdown
 
 CASES: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "gather": gathering.run,
@@ -101,10 +101,12 @@ def main() -> None:
     (RESULTS / f"{name}.json").write_text(
         json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
     )
-    table = _heading(described) + "\n" + markdown(figures)
-    (RESULTS / f"{name}.md").write_text(table, encoding="utf-8")
+    heading = _heading(described)
+    whole = RESULTS / f"{name}.md"
+    whole.write_text(f"{heading}\n{markdown(figures)}", encoding="utf-8")
+    link = f"[All figures](benchmarks/results/{whole.name}), also those without a bar, with rates."
+    readme.put("numbers", f"{heading}\n{held(figures)}\n{link}")
     print(f"written to benchmarks/results/{name}.json and .md, and to README.md")
-    readme.put("numbers", table)
 
 
 def _json(figure: Figure) -> dict[str, object]:

@@ -9,7 +9,7 @@ import numpy as np
 
 import merstore
 from merstore.run.labels import GREEDY, extract
-from merstore.run.labels.backends import LanguageModel
+from merstore.run.labels.backend import LanguageModel
 
 from .figures import Figure, milliseconds
 

@@ -1,4 +1,4 @@
-"""A measured figure, and the table of all of them."""
+"""A measured figure, and tables of them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -43,13 +43,16 @@ def ratio(
     against: str,
     ours: np.ndarray,
     theirs: np.ndarray,
-    nbytes: int,
+    amount: int,
     bar: float | None = None,
+    each: str = "bytes",
 ) -> Figure:
-    """How many times as fast: the median over the rounds of their seconds by ours. Rates are of `nbytes` in each round."""
+    """How many times as fast: the median over the rounds of their seconds by ours. Rates are of `amount` bytes, or of
+    what `each` says, in each round.
+    """
     ratios = theirs / ours
     low, value, high = np.percentile(ratios, (25, 50, 75))
-    rates = [f"{nbytes / np.median(seconds) / 1e9:.2f} GB/s" for seconds in (ours, theirs)]
+    rates = [amount / np.median(seconds) for seconds in (ours, theirs)]
     return Figure(
         part,
         what,
@@ -61,7 +64,10 @@ def ratio(
         float(low),
         float(high),
         len(ratios),
-        *rates,
+        *(
+            f"{rate / 1e9:.2f} GB/s" if each == "bytes" else f"{rate:,.1f} {each}/s"
+            for rate in rates
+        ),
     )
 
 
@@ -74,8 +80,24 @@ def milliseconds(
     )
 
 
+def held(figures: Iterable[Figure]) -> str:
+    """The README's table: what is held to a bar."""
+    lines = ["| | against | measured | bar | |", "|---|---|---:|---:|---|"]
+    part = None
+    for figure in figures:
+        if figure.bar is None:
+            continue
+        if figure.part != part:
+            part = figure.part
+            lines.append(f"| **{part}** | | | | |")
+        lines.append(
+            f"| {figure.what} | {figure.against} | {_value(figure)} | {_bar(figure)} | {_verdict(figure)} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 def markdown(figures: Iterable[Figure]) -> str:
-    """The table for the README, a section per part."""
+    """All figures, a table per part."""
     lines: list[str] = []
     part = None
     for figure in figures:

@@ -81,14 +81,15 @@ def run(folder: Path) -> Iterator[Figure]:
 
     sides = {"offline": offline, "filled": filled, "singly": singly, BARE: bare}
     seconds = interleave(sides, ROUNDS)
-    nbytes = sum(array.nbytes for array in frames.values())
     for what, side, bar in (
         ("prewarm, all missing, committed", "offline", 0.95),
         ('an epoch of FeatureLoader, on_miss="fill", all missing, committed', "filled", 0.95),
     ):
-        yield ratio(PART, what, BARE, seconds[side], seconds[BARE], nbytes, bar)
+        yield ratio(PART, what, BARE, seconds[side], seconds[BARE], CLIPS, bar, "clips")
     what = "all clips together, as windows are encoded"
-    yield ratio(PART, what, "one clip at a time", seconds[BARE], seconds["singly"], nbytes, 1.0)
+    yield ratio(
+        PART, what, "one clip at a time", seconds[BARE], seconds["singly"], CLIPS, 1.0, "clips"
+    )
     shutil.rmtree(work)
 
 
