@@ -250,7 +250,7 @@ def _memory(folder: Path, nbytes: int) -> Iterator[Figure]:
             first / 1e6,
             "MB",
         )
-        yield Figure(PART, f"what nine more epochs take beyond it, over {size >> 20} MiB", later / 1e6, "MB", bar=2, at_most=True)  # fmt: skip
+        yield Figure(PART, f"memory that nine more epochs take beyond the first, over {size >> 20} MiB", later / 1e6, "MB", bar=2, at_most=True)  # fmt: skip
 
 
 def _private_growth(path: Path) -> tuple[int, int]:
