@@ -350,7 +350,7 @@ class _Child:
             status = -signal.SIGKILL
         line = self._last_line()
         self._let_go()
-        return _how(status) + (f": {line}" if line else "")
+        return how_ended(status) + (f": {line}" if line else "")
 
     def _limit(self, seconds: float | None) -> None:
         """How long `answer` waits."""
@@ -376,7 +376,8 @@ class _Child:
             self.process.returncode = 0  # not to be waited for
 
 
-def _how(status: int) -> str:
+def how_ended(status: int) -> str:
+    """What a process's exit status says; below 0 it is a signal."""
     if status >= 0:
         return f"ended with exit status {status}"
     try:
