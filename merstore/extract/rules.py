@@ -16,6 +16,7 @@ PATTERNS = (
     "headtail_{n}frms",
     "emotion_peak_{n}frms",
     "segments_{n}frms",
+    "random_{n}frms",
     "UTT",
     "FRA",
 )
@@ -23,7 +24,7 @@ PATTERNS = (
 
 LEVELS = ("UTT", "FRA")
 
-_NAME = re.compile(r"(uniform|headtail|emotion_peak|segments)_([1-9][0-9]{0,3})frms")
+_NAME = re.compile(r"(uniform|headtail|emotion_peak|segments|random)_([1-9][0-9]{0,3})frms")
 _PEAK_FRAMES = 8
 _TWO_CLIPS = 32  # frames of sampling.two_clips
 _LONGEST = 10_000  # frames; up to here it is checked that `uniform` gives n of them
@@ -33,8 +34,8 @@ _LONGEST = 10_000  # frames; up to here it is checked that `uniform` gives n of 
 class Rule:
     """A sampling rule with its numbers.
 
-    ``rule``: ``"uniform"``, ``"headtail"``, ``"emotion_peak"``, ``"segments"``, ``"all"`` or
-    ``"two_clips"``. ``n``: frames asked for. ``variant``: of emotion_peak (`sampling.emotion_peak`).
+    ``rule``: ``"uniform"``, ``"headtail"``, ``"emotion_peak"``, ``"segments"``, ``"random"``,
+    ``"all"`` or ``"two_clips"``. ``n``: frames asked for. ``variant``: of emotion_peak (`sampling.emotion_peak`).
 
     Raises InvalidKey where the rule would not give as many frames as its name says.
     """
@@ -80,7 +81,7 @@ class Rule:
         told: dict[str, Any] = {"rule": self.rule}
         if self.n is not None:
             told["n"] = self.n
-        if self.rule == "headtail":
+        if self.rule in ("headtail", "random"):
             told["seed"] = "first 8 bytes of the SHA-256 of the sample's name"
         if self.rule == "emotion_peak":
             told["variant"] = self.variant
@@ -101,6 +102,8 @@ class Rule:
             return sampling.uniform(n_frames, n)
         if self.rule == "segments":
             return sampling.segments(n_frames, n)
+        if self.rule == "random":
+            return sampling.drawn(n_frames, n, seed_of(sample))
         if self.rule == "headtail":
             if n_frames < 2:
                 reason = "has a single frame, and headtail takes some of both halves"

@@ -5,7 +5,7 @@ leaves to an unseeded generator takes a seed here, and gives what that code give
 generator was seeded so. Frames are counted from 0; every rule raises ValueError for a clip without
 frames and for an impossible choice.
 
-From AffectGPT: `uniform`, `headtail`, `emotion_peak`. From MERTools: `uniform`, `continuous`,
+From AffectGPT: `uniform`, `headtail`, `emotion_peak`, `drawn`. From MERTools: `uniform`, `continuous`,
 `continuous_polish`, `two_clips`, `windows`. From the zero-shot video models: `segments`. From
 PyTorchVideo, for audio: `constant_clips`.
 """
@@ -68,6 +68,17 @@ def headtail(n_frames: int, n: int, seed: int) -> list[int]:
     head = sorted(draw.sample(range(middle), half))
     tail = sorted(draw.sample(range(middle, n_frames), half))
     return _filled(head + tail, n)
+
+
+def drawn(n_frames: int, n: int, seed: int) -> list[int]:
+    """Frames drawn at random, in order: min(n, n_frames) different ones, and the last one again until
+    there are n. AffectGPT shows one such frame as a picture of the clip, by an unseeded generator.
+
+    Raises ValueError for a clip without frames, for n < 1 and for a negative seed.
+    """
+    _check("drawn", n_frames, n)
+    draw = random.Random(_seed(seed))
+    return _filled(sorted(draw.sample(range(n_frames), min(n, n_frames))), n)
 
 
 def emotion_peak(

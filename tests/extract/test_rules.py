@@ -23,6 +23,7 @@ class TestNames:
             ("headtail_6frms", Rule("headtail", 6)),
             ("emotion_peak_8frms", Rule("emotion_peak", 8)),
             ("segments_12frms", Rule("segments", 12)),
+            ("random_1frms", Rule("random", 1)),
         ],
     )
     def test_say_the_rule_and_its_number(self, name: str, rule: Rule) -> None:
@@ -65,6 +66,8 @@ class TestChoices:
                 "headtail_5frms",
                 "headtail_6frms",
                 "segments_7frms",
+                "random_1frms",
+                "random_3frms",
             ]
         ),
         st.integers(2, 500),
@@ -89,6 +92,9 @@ class TestChoices:
         expected = sampling.headtail(100, 6, 5748741354714942244)
         assert rule.choose(100, "sample_00000001", None) == expected
         assert rule.choose(100, "sample_00000002", None) != expected
+        (frame,) = named("random_1frms").choose(100, "sample_00000001", None)
+        assert [frame] == sampling.drawn(100, 1, 5748741354714942244) == [2]
+        assert named("random_3frms").choose(1, "s", None) == [0, 0, 0]
 
     def test_of_both_halves_of_one_frame_there_are_none(self) -> None:
         with pytest.raises(DecodeError, match="a single frame") as raised:
@@ -121,15 +127,18 @@ class TestChoices:
 
 def test_two_rules_never_share_a_spec() -> None:
     rules = [
-        named(f"{rule}_{n}frms") for rule in ("uniform", "headtail", "segments") for n in (4, 8)
+        named(f"{rule}_{n}frms")
+        for rule in ("uniform", "headtail", "segments", "random")
+        for n in (4, 8)
     ]
     rules += [named("emotion_peak_8frms", v) for v in ("strict", "reader", "extractor", "middle")]
     rules += [Rule("all"), Rule("two_clips")]
     assert len({str(rule.spec) for rule in rules}) == len(rules)
 
 
-def test_the_seed_is_told() -> None:
-    assert "SHA-256 of the sample's name" in named("headtail_6frms").spec["seed"]
+@pytest.mark.parametrize("name", ["headtail_6frms", "random_1frms"])
+def test_the_seed_is_told(name: str) -> None:
+    assert "SHA-256 of the sample's name" in named(name).spec["seed"]
 
 
 def test_a_choice_can_be_asked_for_again() -> None:

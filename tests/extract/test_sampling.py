@@ -16,6 +16,7 @@ from merstore.extract.sampling import (
     constant_clips,
     continuous,
     continuous_polish,
+    drawn,
     emotion_peak,
     headtail,
     segments,
@@ -400,6 +401,31 @@ class TestEmotionPeak:
     def test_refuses_a_clip_without_frames(self, n_frames: int, n: int, variant: Any) -> None:
         with pytest.raises(ValueError, match=f"{n} of {n_frames}"):
             emotion_peak(au_info(9, 4, 4, 4), n_frames, n, variant)
+
+
+class TestDrawn:
+    @given(n_frames=lengths, n=counts, seed=seeds)
+    def test_frames_that_exist_in_order_each_once_while_there_are_others(
+        self, n_frames: int, n: int, seed: int
+    ) -> None:
+        numbers = drawn(n_frames, n, seed)
+        known = min(n, n_frames)
+        assert is_plain(numbers)
+        assert len(numbers) == n
+        assert len(set(numbers)) == known
+        assert numbers == sorted(numbers)
+        assert 0 <= numbers[0] <= numbers[-1] < n_frames
+        assert numbers[known:] == numbers[-1:] * (n - known)
+        assert drawn(n_frames, n, seed) == numbers
+
+    def test_every_frame_is_drawn_as_often_as_any_other(self) -> None:
+        times = np.bincount([drawn(10, 1, seed)[0] for seed in range(5000)], minlength=10)
+        assert 400 < times.min() <= times.max() < 600
+
+    @pytest.mark.parametrize(("n_frames", "n"), [(0, 1), (10, 0)])
+    def test_refuses_a_clip_without_frames_and_an_empty_choice(self, n_frames: int, n: int) -> None:
+        with pytest.raises(ValueError, match=f"{n} of {n_frames}"):
+            drawn(n_frames, n, 1)
 
 
 class TestSegments:

@@ -16,15 +16,16 @@ NAMES = tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
 """Those that come with merstore."""
 
 _KEYS = ("mode", "profile", "features")
+_VIEWS_OF = {"image": ("frame", "image")}  # a picture is a frame too
 
 
 @dataclass(frozen=True)
 class Wanted:
     """One modality's features: ``view`` is the end of the view's path, such as
-     ``face@CLIP_VIT_LARGE/8frms``; ``options`` are the recipe's (``detector=centerface``).
-    ``source``: ``"store"``, where what is missing is computed and
-     kept if there is something to compute it from; ``"media"``: computed in the run whatever the
-     store has, once for all checkpoints, and not kept.
+    ``face@CLIP_VIT_LARGE/8frms``; ``options`` are the recipe's (``detector=centerface``).
+    ``source``: ``"store"``, where what is missing is computed and kept if there is something to
+    compute it from; ``"media"``: computed in the run whatever the store has, once for all
+    checkpoints, and not kept.
     """
 
     view: str
@@ -117,6 +118,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def _wanted(view: str, source: From, modality: str, at: str) -> Wanted:
     tail, _, options = view.partition("?")
     tail = tail if "@" in tail else legacy.view_tail(tail)
-    if tail.partition("@")[0] != modality:
+    if tail.partition("@")[0] not in _VIEWS_OF.get(modality, (modality,)):
         raise InvalidKey(f"{at}: {view!r} is no view of the modality {modality}")
     return Wanted(tail, source, options)

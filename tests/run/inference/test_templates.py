@@ -10,11 +10,10 @@ from merstore.run.inference.templates import NAMES, Wanted, read_template
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_ours_serve_every_mode_but_that_of_images(name: str) -> None:
+def test_ours_serve_every_mode(name: str) -> None:
     template = read_template(name)
     for mode, needed in MODES.items():
-        if "image" not in needed:
-            assert set(template.needed(mode)) == set(needed)
+        assert set(template.needed(mode)) == set(needed)
     assert template.mode in MODES
 
 
@@ -24,9 +23,21 @@ def test_what_ours_are_for() -> None:
         name: {modality: each.source for modality, each in read_template(name).features.items()}
         for name in NAMES
     }
-    assert sources["full"] == dict.fromkeys(["frame", "face", "audio"], "store")
-    assert sources["realtime"] == dict.fromkeys(["frame", "face", "audio"], "media")
-    assert sources["hybrid"] == {"frame": "store", "face": "media", "audio": "media"}
+    modalities = ["frame", "face", "audio", "image"]
+    assert sources["full"] == dict.fromkeys(modalities, "store")
+    assert sources["realtime"] == dict.fromkeys(modalities, "media")
+    assert sources["hybrid"] == dict.fromkeys(modalities, "media") | {"frame": "store"}
+
+
+def test_an_image_is_a_frame_or_a_picture_of_ones_own() -> None:
+    template = read_template("full")
+    assert template.needed("image") == {
+        "image": Wanted("frame@CLIP_VIT_LARGE/random_1frms", "store")
+    }
+    own = template.changed({"image": "image@CLIP_VIT_LARGE/poster"})
+    assert own.features["image"] == Wanted("image@CLIP_VIT_LARGE/poster", "store")
+    with pytest.raises(InvalidKey, match="no view of the modality image"):
+        template.changed({"image": "face@CLIP_VIT_LARGE/8frms"})
 
 
 def test_views_may_be_others_and_have_options() -> None:
