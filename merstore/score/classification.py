@@ -66,15 +66,17 @@ def mean_squared_error(truth: Values, predicted: Values) -> float:
 def pearson(truth: Values, predicted: Values) -> float:
     """PCC, pairs with NaN left out; NaN where one side does not vary."""
     truth, predicted = _finite(truth, predicted)
-    a, b = truth - truth.mean(), predicted - predicted.mean()
+    a, b = _deviations(truth), _deviations(predicted)
     scale = np.sqrt((a * a).sum() * (b * b).sum())
     return float((a * b).sum() / scale) if scale else float("nan")
 
 
 def concordance(truth: Values, predicted: Values) -> float:
-    """CCC (Lin 1989) with population variances, pairs with NaN left out; NaN where nothing varies."""
+    """CCC (Lin 1989) with population variances, pairs with NaN left out; 0 where one side does not
+    vary, NaN where both are one value.
+    """
     truth, predicted = _finite(truth, predicted)
-    a, b = truth - truth.mean(), predicted - predicted.mean()
+    a, b = _deviations(truth), _deviations(predicted)
     spread = (a * a).mean() + (b * b).mean() + (truth.mean() - predicted.mean()) ** 2
     return float(2 * (a * b).mean() / spread) if spread else float("nan")
 
@@ -129,6 +131,12 @@ def _pair(truth: Any, predicted: Any) -> tuple[Any, Any]:
     if not len(truth):
         raise MerstoreError("there is no sample to score: give some that have labels")
     return truth, predicted
+
+
+def _deviations(values: np.ndarray) -> np.ndarray:
+    """From the mean; none of what does not vary, of which the mean is rounded."""
+    deviations: np.ndarray = values - values.mean()
+    return deviations if (values != values[0]).any() else np.zeros_like(values)
 
 
 def _finite(truth: Any, predicted: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -63,6 +63,17 @@ def test_correlation_and_concordance_follow_their_definitions() -> None:
     assert math.isnan(pearson([1, 1], [1, 2]))
 
 
+@pytest.mark.parametrize("value", [0.1, 1 / 3, -2.7])
+def test_what_does_not_vary_correlates_with_nothing(value: float) -> None:
+    still, other = [value] * 3, [0.1, 0.2, 0.7]  # the mean of three times 0.1 is not 0.1
+    for pair in ((still, other), (other, still), (still, still), (still, [0.9] * 3)):
+        assert math.isnan(pearson(*pair))
+    assert concordance(still, other) == concordance(other, still) == 0
+    assert math.isnan(concordance(still, still))
+    assert concordance(still, [0.9] * 3) == 0
+    assert math.isnan(concordance([value], [value]))
+
+
 def test_what_has_no_label_has_no_score() -> None:
     logits, values = np.eye(3), np.zeros((3, 1))
     assert score(np.full(3, -1), logits, np.full(3, np.nan), values) is None
