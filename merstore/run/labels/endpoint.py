@@ -197,7 +197,7 @@ class Endpoint(LanguageModel):
             answer = json.loads(content)["choices"][0]["message"]["content"]
         except (ValueError, LookupError, TypeError, RecursionError):
             return _Reply("bad_answer", f"no chat completion: {told}")
-        if not isinstance(answer, str | None):
+        if not isinstance(answer, str | None) or not _is_utf8(answer or ""):
             return _Reply("bad_answer", f"its content is no text: {told}")
         return answer if answer and clean(answer) else _Reply(NO_ANSWER, SAID_NOTHING)
 
@@ -220,6 +220,15 @@ class _Reply:
         self.after = after
         self.again = again
         self.hopeless = hopeless
+
+
+def _is_utf8(text: str) -> bool:
+    """JSON may hold halves of characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _seconds(header: str | None) -> float:

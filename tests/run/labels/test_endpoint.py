@@ -100,6 +100,7 @@ PASSING = {
     "other JSON": Reply(200, "[]"),
     "no choices": Reply(200, '{"choices": []}'),
     "a number": says(7),
+    "half a character": Reply(200, r'{"choices": [{"message": {"content": "[sad] \ud83d"}}]}'),
     "null": says(None),
     "an empty answer": says(""),
     "a blank answer": says("\n Output: \n"),
