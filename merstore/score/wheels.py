@@ -7,7 +7,7 @@ They are OV-MER's folder ``emotion_wheel`` (also in AffectGPT, MER2025 and, with
 import hashlib
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -186,15 +186,25 @@ def _sheet(path: Path, data: bytes, header: tuple[str, ...]) -> Iterator[tuple[i
         raise MerstoreError(f"{path}: no readable xlsx file ({error}): copy it again") from None
     if rows is None:
         raise MerstoreError(f"{path}: no sheet 'Sheet1'; it has: {', '.join(sheets)}")
-    found = tuple("" if cell is None else str(cell).strip() for cell in rows[0]) if rows else ()
+    found = tuple(_filled(rows[0])) if rows else ()
     if found != header:
         raise MerstoreError(
             f"{path}: its header is {', '.join(found) or 'missing'}, not {', '.join(header)}"
         )
     for number, row in enumerate(rows[1:], 2):
-        cells = ["" if cell is None else str(cell).lower().strip() for cell in row]
-        if any(cells):
+        cells = [cell.lower() for cell in _filled(row)]
+        if len(cells) > len(header):
+            raise MerstoreError(f"{path}, row {number}: more cells than the header has")
+        if cells:
             yield number, cells + [""] * (len(header) - len(cells))
+
+
+def _filled(row: Iterable[Any]) -> list[str]:
+    """A row's cells as texts up to the last one that is not blank."""
+    cells = ["" if cell is None else str(cell).strip() for cell in row]
+    while cells and not cells[-1]:
+        cells.pop()
+    return cells
 
 
 def _tree(path: Path, data: bytes) -> _Tree:

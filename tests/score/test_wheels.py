@@ -106,6 +106,16 @@ class TestWhatIsNoTable:
         with pytest.raises(MerstoreError, match=r"wheel2\.xlsx, row 2"):
             WheelTables.load(folder)
 
+    def test_columns_that_are_blank_are_none(self, folder: Path) -> None:
+        before = WheelTables.load(folder)
+        write_xlsx(folder / "wheel3.xlsx", [[*row, None, " "] for row in [HEADER, *WHEEL_ROWS[3]]])
+        assert WheelTables.load(folder).wheels == before.wheels
+
+    def test_a_row_that_is_longer_than_the_header(self, folder: Path) -> None:
+        write_xlsx(folder / "wheel3.xlsx", [HEADER, ["joyful", "brave", "daring", "a note"]])
+        with pytest.raises(MerstoreError, match=r"wheel3\.xlsx, row 2: more cells"):
+            WheelTables.load(folder)
+
     def test_a_wheel_without_words(self, folder: Path) -> None:
         write_xlsx(folder / "wheel2.xlsx", [HEADER])
         with pytest.raises(MerstoreError, match=r"wheel2\.xlsx: no words"):
