@@ -56,7 +56,7 @@ def aligned(
     if absent and missing == "error":
         raise MissingEntry(
             f"{len(absent):,} of {len(names):,} samples have no prediction: {shown(absent)}; "
-            "complete them, or count them as empty answers: --missing empty"
+            "complete them, or count them as empty answers: --missing empty, with --json to list all"
         )
     return [(name, predictions.get(name, empty)) for name in names], absent
 
@@ -73,7 +73,7 @@ def coverage(
     labels = 0
     strange: dict[str, bool] = {}
     for name, answer in found:
-        words = {word.lower().strip() for word in answer}
+        words = {word.lower().strip() for word in answer} - {""}
         if not words:
             empty.append(name)
             continue

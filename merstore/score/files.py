@@ -144,7 +144,7 @@ _Rows = tuple[tuple[str, ...], list[tuple[Any, Mapping[str, Any]]]]  # columns, 
 def _read_csv(path: Path) -> _Rows:
     sheet = read_sheet(path)
     if sheet.problems:
-        told = "; ".join(problem.message for problem in sheet.problems[:3])
+        told = "; ".join(p.message.removeprefix(f"{path.name}, ") for p in sheet.problems[:3])
         raise MerstoreError(f"{path}: {told}: correct the file")
     for name, row in sheet.rows:
         if any(map(is_undecoded, row.values())):
@@ -199,9 +199,8 @@ def _by_name(path: Path, pairs: Sequence[tuple[Any, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         counts = Counter(key for key, _ in pairs)
         twice = sorted(str(name) for name, count in counts.items() if count > 1)
-        raise MerstoreError(
-            f"{path}: {len(twice):,} names are there twice: {shown(twice)}: keep one"
-        )
+        what = f"{len(twice):,} names are" if len(twice) > 1 else "a name is"
+        raise MerstoreError(f"{path}: {what} there twice: {shown(twice)}: keep one")
     return found
 
 

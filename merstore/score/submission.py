@@ -68,9 +68,12 @@ def write_classes(
     is no finite number.
     """
     _check_names(classes, candidates)
-    strange = sorted({str(label) for label in classes.values() if label not in CLASSES})
-    if strange:
-        raise MerstoreError(f"no class {shown(strange)}: there are {', '.join(CLASSES)}")
+    wrong = [name for name in candidates if classes[name] not in CLASSES]
+    if wrong:
+        strange = sorted({str(classes[name]) or "''" for name in wrong})
+        raise MerstoreError(
+            f"no class {shown(strange)}: there are {', '.join(CLASSES)}; correct {shown(wrong)}"
+        )
     rows: list[list[Any]] = [[name, classes[name]] for name in candidates]
     if values is not None:
         _check_names(values, candidates)

@@ -112,7 +112,7 @@ def test_a_pickle_that_would_run_something_is_refused(tmp_path: Path, array: str
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "two of a name": ({"filenames": ["b", "a", "b"], "fileitems": ["x", "y", "z"]}, "1 names are there twice: b"),
+    "two of a name": ({"filenames": ["b", "a", "b"], "fileitems": ["x", "y", "z"]}, "a name is there twice: b"),
     "more names": ({"filenames": ["a", "b"], "fileitems": ["x"]}, "2 filenames but 1 fileitems"),
     "no names": ({"filenames": [1, 2], "fileitems": ["x", "y"]}, "1 is no sample's name"),
     "an empty name": ({"filenames": [""], "fileitems": ["x"]}, "'' is no sample's name"),
@@ -133,7 +133,7 @@ def test_arrays_that_are_no_answers(tmp_path: Path, case: str) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [
-        ("p.csv", "name,openset\na,x\na,y\n", "1 names are there twice: a"),
+        ("p.csv", "name,openset\na,x\na,y\n", "a name is there twice: a"),
         ("p.csv", "name,openset\na,x,y\n", "line 2: 3 cells under 2"),
         ("p.csv", 'name,openset\na,"x\n', "line 2: quotes that do not match"),
         ("p.csv", "name,one,two\na,x,y\n", "no column 'openset'; it has: name, one, two"),
@@ -147,8 +147,9 @@ def test_arrays_that_are_no_answers(tmp_path: Path, case: str) -> None:
 )
 def test_texts_that_are_no_answers(tmp_path: Path, name: str, text: str, told: str) -> None:
     (tmp_path / name).write_text(text)
-    with pytest.raises(MerstoreError, match=rf"p\.\w+[:,] .*{told}"):
+    with pytest.raises(MerstoreError, match=rf"/p\.\w+[:,] .*{told}") as caught:
         read_answers(tmp_path / name)
+    assert str(caught.value).count(name) == 1
 
 
 def test_a_file_that_is_not_there_or_no_text(tmp_path: Path) -> None:

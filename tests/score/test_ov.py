@@ -109,13 +109,14 @@ class TestWhatAnswersLack:
         self, tables: WheelTables
     ) -> None:
         predictions = TRUTH | {
-            "a": [], "b": ["Grumpy"], "c": ["grumpy ", "]", "sad", "sad"], "zz": ["grumpy"],
+            "a": [], "b": ["Grumpy"], "c": ["grumpy ", "]", "sad", "sad"], "d": ["", " "],
+            "zz": ["grumpy"],
         }  # fmt: skip
         known = ov_scores(TRUTH, predictions, tables).coverage
-        assert (known.n, known.empty, known.missing, known.extra) == (12, ("a",), (), 1)
+        assert (known.n, known.empty, known.missing, known.extra) == (12, ("a", "d"), (), 1)
         assert known.unknown == {"grumpy": 2, "]": 1}
         assert known.unknown_only == ("b",)
-        assert known.unknown_share == 3 / 13
+        assert known.unknown_share == 3 / 12
 
     def test_a_model_that_says_nothing_has_0(self, tables: WheelTables) -> None:
         scores = ov_scores(TRUTH, {name: [] for name in TRUTH}, tables)

@@ -84,7 +84,8 @@ class TestClasses:
     @pytest.mark.parametrize(
         ("classes", "values", "told"),
         [
-            ({"a": "joy"}, None, "no class joy: there are neutral, angry"),
+            ({"a": "joy"}, None, "no class joy: there are neutral, angry, .*; correct a$"),
+            ({"a": ""}, None, "no class ''.*; correct a$"),
             ({"a": "sad"}, {"a": float("nan")}, "valence of a is no finite number"),
             ({"a": "sad"}, {"a": "much"}, "valence of a is no finite number"),
             ({"a": "sad"}, {}, "1 of 1 candidates have no answer"),
