@@ -6,14 +6,17 @@ which the frame makes others of where the screen is dark.
 """
 
 import io
+import json
 import os
 import re
 import warnings
 from base64 import b64encode
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from importlib.resources import files
+from itertools import count
 from typing import Any
 
 from merstore._version import __version__
@@ -43,10 +46,12 @@ COLOURS = (
 )
 """Each colour's name in the style, and what it is on light and on dark ground."""
 
+_drawn = count()
+
 
 def render(package: str, template: str, **facts: Any) -> str:
     """The page that a template of a package makes of `facts`, all of which are escaped; it has
-    ``version`` and ``date`` too. Its ``frame.html`` and ``parts.html`` are those of this package.
+    ``version`` and ``date`` too. ``frame.html`` and ``parts.html`` are those beside this module.
 
     Raises MerstoreError where jinja2 or matplotlib are not installed.
     """
@@ -63,10 +68,15 @@ def render(package: str, template: str, **facts: Any) -> str:
         undefined=jinja2.StrictUndefined,
         loader=jinja2.FunctionLoader(
             lambda name: _text(
-                "merstore" if name in ("frame.html", "parts.html", "page.html") else package, name
+                "merstore" if name in ("frame.html", "parts.html") else package, name
             )
         ),
     )
+    environment.filters |= {
+        "amount": amount,
+        "span": span,
+        "json": partial(json.dumps, indent=1, ensure_ascii=False),
+    }
     script = _text("merstore", "frame.js")
     frame = {
         "style": Markup(_text("merstore", "frame.css")),
@@ -109,13 +119,34 @@ def plain(text: str) -> str:
     return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
 
 
+def amount(n: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if n < 1000:
+            return f"{n:.3g} {unit}" if n < 100 else f"{n:.0f} {unit}"
+        n /= 1024
+    return f"{n:.3g} TiB"
+
+
+def span(seconds: float) -> str:
+    """A time for people."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 1:
+        return f"{seconds:.1f} s"
+    return (
+        f"{minutes} min {rest:02d} s"
+        if minutes < 60
+        else f"{minutes // 60} h {minutes % 60:02d} min"
+    )
+
+
 def _svg(draw: Callable[..., None], *about: Any) -> str:
     import matplotlib
     from matplotlib.figure import Figure
 
     look: dict[Any, Any] = {
         "svg.fonttype": "none",  # text stays text
-        "svg.hashsalt": "merstore",
+        "svg.hashsalt": str(next(_drawn)),  # of the ids, which no two pictures of a page may share
         "text.parse_math": False,  # a name may have a $
         "font.size": 9,
         "axes.spines.top": False,
@@ -154,9 +185,3 @@ def _svg(draw: Callable[..., None], *about: Any) -> str:
 
 def _text(package: str, name: str) -> str:
     return files(package).joinpath(name).read_text(encoding="utf-8")
-
-
-def svg(draw: Callable[..., None], *about: Any) -> Any:
-    from markupsafe import Markup
-
-    return Markup(_svg(draw, *about))

@@ -1,12 +1,10 @@
 """What a prewarm has done, as one HTML page: from the store as it is, and the log of the runs."""
 
-import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -169,10 +167,7 @@ def html(facts: RunFacts) -> str:
         "merstore.fill",
         "report.html",
         facts=facts,
-        plots=_Plots(facts),
-        amount=amount,
-        span=span,
-        json=partial(json.dumps, indent=1, ensure_ascii=False),
+        plots=list(_plots(facts)),
     )
 
 
@@ -333,50 +328,67 @@ def _share(event: Mapping[str, Any], name: str) -> float | None:
 # -- onto the page
 
 
-class _Plots:
-    """The plots, each empty where nothing is known to draw."""
-
-    def __init__(self, facts: RunFacts) -> None:
-        self.drawn = [run for run in facts.runs if len(run.rates) > 1][-LINES:]
-        longest = max((run.seconds for run in self.drawn), default=0.0)
-        self.unit, self.scale = next(
-            (unit, scale)
-            for unit, scale in (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
-            if longest >= 3 * scale or scale == 1.0
+def _plots(facts: RunFacts) -> Iterator[tuple[str, str, Any]]:
+    """Title, how to read it, and the picture; none where nothing is known to draw."""
+    drawn = [run for run in facts.runs if len(run.rates) > 1][-LINES:]
+    if not drawn:
+        return
+    longest = max(run.seconds for run in drawn)
+    unit = next(
+        unit
+        for unit in (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
+        if longest >= 3 * unit[1] or unit[1] == 1.0
+    )
+    told = "; ".join(
+        f"run of {run.began}: {run.rate:,.1f} in the mean, from "
+        f"{min(rate.entries for rate in run.rates):,.1f} to "
+        f"{max(rate.entries for rate in run.rates):,.1f}"
+        for run in drawn
+    )
+    yield (
+        "Entries",
+        "Computed and failed a second; a line for each run, from its own beginning.",
+        pages.picture(f"Entries a second. {told}.", _draw_rates, drawn, unit),
+    )
+    shares = [
+        f"run of {run.began}: {label} {_mean_share(run, name):.0%} of the time"
+        for run in drawn
+        for name, (label, _) in _SHARES.items()
+        if _known(run, name)
+    ]
+    if shares:
+        yield (
+            "What the time went into",
+            "Where reading is waited for, more reading processes help; where the encoder is at work "
+            "throughout, it is the bound.",
+            pages.picture(f"{'; '.join(shares)}.", _draw_shares, drawn, unit),
         )
 
-    @property
-    def rate(self) -> Any:
-        return pages.svg(self._rate) if self.drawn else ""
 
-    @property
-    def shares(self) -> Any:
-        known = any(_known(run, name) for run in self.drawn for name in ("encode", "decode"))
-        return pages.svg(self._shares) if known else ""
+_SHARES = {
+    "encode": ("encoder at work", pages.BLUE),
+    "decode": ("waiting for reading", pages.ORANGE),
+}
 
-    def _rate(self, axes: Any) -> None:
-        for number, run in enumerate(self.drawn):
-            places = [rate.seconds / self.scale for rate in run.rates]
-            shade = pages.SHADES[(number + 1) % len(pages.SHADES)]
-            axes.plot(places, [rate.entries for rate in run.rates], color=shade, linewidth=1.2)
-        axes.set(xlabel=f"{self.unit} of a run", ylabel="entries/s", ylim=(0, None), xlim=(0, None))
 
-    def _shares(self, axes: Any) -> None:
-        named = {
-            "encode": ("encoder at work", pages.BLUE),
-            "decode": ("waiting for reading", pages.ORANGE),
-        }
-        for name, (label, color) in named.items():
-            for run in self.drawn:
-                points = _known(run, name)
-                places = [seconds / self.scale for seconds, _ in points]
-                shares = [share * 100 for _, share in points]
-                told = label if run is self.drawn[0] else None  # once in the legend
-                axes.plot(places, shares, color=color, linewidth=1.2, label=told)
-        axes.set(
-            xlabel=f"{self.unit} of a run", ylabel="% of the time", ylim=(0, 105), xlim=(0, None)
-        )
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+def _draw_rates(axes: Any, runs: Sequence[PastRun], unit: tuple[str, float]) -> None:
+    for number, run in enumerate(runs):
+        places = [rate.seconds / unit[1] for rate in run.rates]
+        shade = pages.SHADES[(number + 1) % len(pages.SHADES)]
+        axes.plot(places, [rate.entries for rate in run.rates], color=shade, linewidth=1.2)
+    axes.set(xlabel=f"{unit[0]} of a run", ylabel="entries/s", ylim=(0, None), xlim=(0, None))
+
+
+def _draw_shares(axes: Any, runs: Sequence[PastRun], unit: tuple[str, float]) -> None:
+    for name, (label, color) in _SHARES.items():
+        for run in runs:
+            points = _known(run, name)
+            places = [seconds / unit[1] for seconds, _ in points]
+            shares = [share * 100 for _, share in points]
+            told = label if run is runs[0] else None  # once in the legend
+            axes.plot(places, shares, color=color, linewidth=1.2, label=told)
+    axes.set(xlabel=f"{unit[0]} of a run", ylabel="% of the time", ylim=(0, 105), xlim=(0, None))
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
 
 
 def _known(run: PastRun, name: str) -> list[tuple[float, float]]:
@@ -384,22 +396,8 @@ def _known(run: PastRun, name: str) -> list[tuple[float, float]]:
     return [(seconds, share) for seconds, share in shares if share is not None]
 
 
-def amount(n: float) -> str:
-    """Bytes for people."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if n < 1000:
-            return f"{n:.3g} {unit}" if n < 100 else f"{n:.0f} {unit}"
-        n /= 1024
-    return f"{n:.3g} TiB"
-
-
-def span(seconds: float) -> str:
-    """A time for people."""
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 1:
-        return f"{seconds:.1f} s"
-    return (
-        f"{minutes} min {rest:02d} s"
-        if minutes < 60
-        else f"{minutes // 60} h {minutes % 60:02d} min"
-    )
+def _mean_share(run: PastRun, name: str) -> float:
+    """Over the stretches of which it is known, by how long they lasted."""
+    ends = [0.0, *(rate.seconds for rate in run.rates)]
+    lasted = [end - begin for begin, end in pairwise(ends)]
+    return _mean([getattr(rate, name) for rate in run.rates], lasted) or 0.0

@@ -1,13 +1,14 @@
 """A Tuning as one HTML page with its plots inside: it needs no network and no other file."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from merstore.load.ceilings import DISK
 from merstore.load.results import COLD, OTHERS, SIZES, THREADS, Trial, Tuning
-from merstore.pages import BLUE, GREEN, GREY, ORANGE, RED, SHADES, render, svg
+from merstore.pages import BLUE, GREEN, GREY, ORANGE, RED, SHADES, picture, render
 
-Draw = Callable[[Any, Tuning], None]  # onto matplotlib axes
+Bar = tuple[str, float, str]  # label, GB/s and colour
+_PERCENTILES = ((50, BLUE, "o"), (90, ORANGE, "D"), (99, RED, "|"))
 
 
 def html(tuning: Tuning) -> str:
@@ -23,19 +24,44 @@ def html(tuning: Tuning) -> str:
 
 
 def _plots(tuning: Tuning) -> Iterator[tuple[str, str, Any]]:
-    """Title, a sentence on how to read it, and the SVG."""
-    drawings: list[tuple[str, str, Draw, str]] = [
-        ("Threads", "Rate by number of threads, a line for each prefetch.", _threads, THREADS),
-        ("Prefetch", "Rate by batches ahead, a line for each number of threads.", _prefetch, THREADS),
-        ("Batch size", "Rate of the chosen settings by samples in a batch.", _sizes, SIZES),
-        ("Latency", "From asking for a batch to having it: p50, p90 and p99.", _latency, THREADS),
-        ("Cold and warm", "Stored bytes read with nothing in the page cache, and warm.", _cold, COLD),
-        ("Ceilings", "The chosen settings beside what this machine can do at best.", _ceilings, THREADS),
-        ("Head-room", "Share of its time that a model waits, by the time it takes for a step.", _headroom, THREADS),
-    ]  # fmt: skip
-    for title, told, draw, needs in drawings:
-        if tuning.group(needs):
-            yield title, told, svg(draw, tuning)
+    """Title, a sentence on how to read it, and the picture."""
+    if threads := tuning.group(THREADS):
+        rates = "; ".join(
+            f"{trial.candidate.label}: {_gigabytes(trial):.2f}" for trial in threads if trial.runs
+        )
+        told = "Rate by number of threads, a line for each prefetch."
+        yield "Threads", told, picture(f"GB/s with {rates}.", _threads, threads)
+        told = "Rate by batches ahead, a line for each number of threads."
+        yield "Prefetch", told, picture(f"GB/s with {rates}.", _prefetch, threads)
+    if sizes := tuning.group(SIZES):
+        told = ", ".join(f"{t.candidate.batch_size}: {_gigabytes(t):.2f}" for t in sizes)
+        drawn = picture(f"GB/s by samples in a batch. {told}.", _sizes, sizes)
+        yield "Batch size", "Rate of the chosen settings by samples in a batch.", drawn
+    if threads:
+        trials = {t.candidate.label: t for t in tuning.group(THREADS, OTHERS) if t.runs}
+        told = "; ".join(
+            f"{label}: " + ", ".join(f"{trial.latency(p) * 1e3:.2f}" for p, *_ in _PERCENTILES)
+            for label, trial in trials.items()
+        )
+        drawn = picture(f"Milliseconds, p50, p90 and p99. {told}.", _latency, trials)
+        yield "Latency", "From asking for a batch to having it: p50, p90 and p99.", drawn
+    if tuning.group(COLD):
+        told = "Stored bytes read with nothing in the page cache, and warm."
+        yield "Cold and warm", told, _drawn_bars(_cold(tuning))
+    if threads:
+        told = "The chosen settings beside what this machine can do at best."
+        yield "Ceilings", told, _drawn_bars(_ceilings(tuning))
+        told = "; ".join(
+            f"{room.step_ms:g} ms for a step: {room.share:.1%} of the time, without threads "
+            f"{room.without_threads:.1%}"
+            for room in tuning.headroom
+        )
+        drawn = picture(f"How long a model waits. {told}.", _headroom, tuning)
+        yield (
+            "Head-room",
+            "Share of its time that a model waits, by the time it takes for a step.",
+            drawn,
+        )
 
 
 def _gigabytes(trial: Trial) -> float:
@@ -57,18 +83,17 @@ def _rates(axes: Any, trials: list[Trial], line: str, along: str) -> None:
     axes.legend()
 
 
-def _threads(axes: Any, tuning: Tuning) -> None:
-    alone = [t for t in tuning.group(THREADS) if t.runs and not t.candidate.threads]
+def _threads(axes: Any, trials: list[Trial]) -> None:
+    alone = [t for t in trials if t.runs and not t.candidate.threads]
     axes.plot([0] * len(alone), [*map(_gigabytes, alone)], "s", color=ORANGE, label="no threads")
-    _rates(axes, tuning.group(THREADS), "prefetch", "threads")
+    _rates(axes, trials, "prefetch", "threads")
 
 
-def _prefetch(axes: Any, tuning: Tuning) -> None:
-    _rates(axes, tuning.group(THREADS), "threads", "prefetch")
+def _prefetch(axes: Any, trials: list[Trial]) -> None:
+    _rates(axes, trials, "threads", "prefetch")
 
 
-def _sizes(axes: Any, tuning: Tuning) -> None:
-    trials = tuning.group(SIZES)
+def _sizes(axes: Any, trials: list[Trial]) -> None:
     sizes = [trial.candidate.batch_size for trial in trials]
     axes.plot(sizes, [*map(_gigabytes, trials)], "o-", color=BLUE)
     axes.set_xscale("log", base=2)
@@ -76,20 +101,24 @@ def _sizes(axes: Any, tuning: Tuning) -> None:
     axes.set(xlabel="samples in a batch", ylabel="GB/s", ylim=(0, None))
 
 
-def _latency(axes: Any, tuning: Tuning) -> None:
-    measured = [trial for trial in tuning.group(THREADS, OTHERS) if trial.runs]
-    trials = {trial.candidate.label: trial for trial in measured}
-    for percentile, color, mark in ((50, BLUE, "o"), (90, ORANGE, "D"), (99, RED, "|")):
+def _latency(axes: Any, trials: dict[str, Trial]) -> None:
+    for percentile, color, mark in _PERCENTILES:
         places = [trial.latency(percentile) * 1e3 for trial in trials.values()]
         axes.plot(places, range(len(trials)), mark, color=color, label=f"p{percentile}")
     axes.set_yticks(range(len(trials)), [*trials], fontsize=7)
     axes.set(xlabel="ms", xscale="log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
     axes.invert_yaxis()
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
 
 
-def _bars(axes: Any, values: list[tuple[str, float, str]]) -> None:
-    """label, GB/s and colour of each."""
+def _drawn_bars(values: list[Bar]) -> Any:
+    told = "; ".join(f"{label}: {rate:.2f}" for label, rate, _ in values)
+    return picture(f"GB/s. {told}.", _bars, values)
+
+
+def _bars(axes: Any, values: list[Bar]) -> None:
     places = range(len(values))
     axes.barh(places, [value for _, value, _ in values], color=[color for *_, color in values])
     for place, (_, value, _) in enumerate(values):
@@ -100,7 +129,7 @@ def _bars(axes: Any, values: list[tuple[str, float, str]]) -> None:
     axes.invert_yaxis()
 
 
-def _cold(axes: Any, tuning: Tuning) -> None:
+def _cold(tuning: Tuning) -> list[Bar]:
     settings = tuning.chosen.candidate
     warm = [
         trial for trial in tuning.group(SIZES) if trial.candidate.batch_size == settings.batch_size
@@ -113,12 +142,12 @@ def _cold(axes: Any, tuning: Tuning) -> None:
     bars += [(f"cold: {trial.candidate.label}", read(trial), GREEN) for trial in tuning.group(COLD)]
     if DISK in tuning.ceilings:
         bars.append((DISK, tuning.ceilings[DISK] / 1e9, GREY))
-    _bars(axes, bars)
+    return bars
 
 
-def _ceilings(axes: Any, tuning: Tuning) -> None:
+def _ceilings(tuning: Tuning) -> list[Bar]:
     found = [(name, rate / 1e9, GREY) for name, rate in tuning.ceilings.items() if name != DISK]
-    _bars(axes, [("FeatureLoader", _gigabytes(tuning.chosen), BLUE), *found])
+    return [("FeatureLoader", _gigabytes(tuning.chosen), BLUE), *found]
 
 
 def _headroom(axes: Any, tuning: Tuning) -> None:

@@ -1,16 +1,14 @@
 """A store on one page: its views, what is odd about their samples, and what was run on them."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from merstore import pages
 from merstore.errors import CorruptEntry
 from merstore.fill.plan import Rate, noted_rates
-from merstore.fill.report import Coverage, Group, amount, facts_of
-from merstore.pages import picture
+from merstore.fill.report import Coverage, Group, facts_of
+from merstore.pages import amount, picture
 from merstore.profile import Profile, kept
 from merstore.store.store import Store
 from merstore.store.view import View
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
     from merstore.run.results import Results
 
 DRAWN = 30  # views in the picture, the largest
-NAMES = 50  # samples of a kind
 ANSWERS = 20  # of a run of inference, evenly spread
 
 # What merstore.run keeps; it is imported only where there is some, since it brings torch.
@@ -123,9 +120,6 @@ def html(found: Contents) -> str:
         found=found,
         plots=_plots(found) if found.views else [],
         runs=[(run, run.best if run.rows else None, _curve(run)) for run in found.trained],
-        names=NAMES,
-        amount=amount,
-        json=partial(json.dumps, indent=1, ensure_ascii=False),
     )
 
 
@@ -216,23 +210,8 @@ def _labelled(axes: Any, views: Sequence[Coverage]) -> None:
 
 
 def _curve(run: "Results") -> Any:
-    """The metric of the best trial on held-out samples by epoch, a line for each fold."""
     if not run.rows:
         return ""
-    folds = run.best.history
-    chosen = ", ".join(
-        f"{fold['fold']}: {fold['eval_metric'][fold['best']]:.4f} in epoch {fold['best'] + 1} of "
-        f"{len(fold['eval_metric'])}"
-        for fold in folds
-    )
-    return picture(f"Metric on held-out samples by epoch, at its best: {chosen}.", _metric, folds)
+    from merstore.run.comparison import curve
 
-
-def _metric(axes: Any, folds: Sequence[dict[str, Any]]) -> None:
-    shades = (*pages.SHADES, pages.ORANGE, pages.GREEN)
-    for number, fold in enumerate(folds):
-        shade, values = shades[number % len(shades)], fold["eval_metric"]
-        axes.plot(range(1, len(values) + 1), values, ".-", color=shade, label=str(fold["fold"]))
-    axes.set(xlabel="epoch", ylabel="metric")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(fontsize=7)
+    return curve(run.best)

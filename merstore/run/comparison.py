@@ -1,11 +1,11 @@
 """Runs side by side as one HTML page: scores, curves, which hyper-parameters did well."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from merstore.pages import BLUE, GREY, ORANGE, RED, SHADES, render, svg
+from merstore.pages import BLUE, GREY, ORANGE, RED, SHADES, picture, plain, render
 from merstore.run.results import Results, Row
 
 SHOWN = 20  # trials in the table of a run
@@ -30,9 +30,7 @@ def html(runs: Sequence[Results]) -> str:
             }
             for run in runs
         ],
-        plots=[("Runs", "The best trial's score in cross-validation.", svg(_bars, runs))]
-        if len(runs) > 1
-        else [],
+        plots=[_compared(runs)] if len(runs) > 1 else [],
     )
 
 
@@ -46,28 +44,57 @@ def _label(run: Results) -> str:
     return f"{run.about['model']}: {' + '.join(dict.fromkeys(run.about['features']))}"
 
 
+def curve(best: Row) -> Any:
+    """The picture of a trial's metric on held-out samples by epoch."""
+    told = ", ".join(
+        f"{fold['fold']}: {fold['eval_metric'][fold['best']]:.4f} in epoch {fold['best'] + 1} of "
+        f"{len(fold['eval_metric'])}"
+        for fold in best.history
+    )
+    return picture(f"Metric on held-out samples by epoch, as chosen: {told}.", _metric, best)
+
+
 def _plots(run: Results) -> Iterator[tuple[str, str, Any]]:
+    best = run.best
+    ends = "; ".join(
+        f"{told} from {mean[0]:.3f} to {mean[-1]:.3f}"
+        for told, _, each in _both_losses(best)
+        for mean in [each.mean(0)]
+    )
     yield (
         "Losses",
         "Of the best trial, by epoch; a thin line for each fold.",
-        svg(_losses, run.best),
+        picture(f"Mean loss by epoch: {ends}.", _losses, best),
     )
     metric = run.about["metric"]
     told = f"{metric} on held-out samples by epoch; dots are the epochs chosen."
-    yield "Metric", told, svg(_metric, run.best)
+    yield "Metric", told, curve(best)
     if len(run.rows) > 1:
-        yield "Trials", "The metric of all trials, best first.", svg(_trials, run.rows)
-        for name in run.best.hyper:
-            if len({row.hyper[name] for row in run.rows}) > 1:
-                yield name, f"The metric of all trials by {name}.", svg(_by, run.rows, name)
+        metrics = sorted((row.cv["metric"] for row in run.rows), reverse=True)
+        told = f"{len(metrics)} trials, from {metrics[0]:.4f} down to {metrics[-1]:.4f}."
+        yield "Trials", "The metric of all trials, best first.", picture(told, _trials, metrics)
+        for name in best.hyper:
+            means = {
+                value: np.mean([row.cv["metric"] for row in run.rows if row.hyper[name] == value])
+                for value in sorted({row.hyper[name] for row in run.rows})
+            }
+            if len(means) > 1:
+                told = ", ".join(f"{value:g}: {mean:.4f}" for value, mean in means.items())
+                drawn = picture(f"Mean metric by {name}: {told}.", _by, run.rows, name, means)
+                yield name, f"The metric of all trials by {name}, and the mean.", drawn
+
+
+def _both_losses(row: Row) -> Iterator[tuple[str, str, np.ndarray]]:
+    """What it is called, its colour, and ``[folds, epochs]``."""
+    for name, told, color in (("train_loss", "training", BLUE), ("eval_loss", "held out", ORANGE)):
+        yield told, color, np.array([fold[name] for fold in row.history])
 
 
 def _losses(axes: Any, row: Row) -> None:
-    for name, color in (("train_loss", BLUE), ("eval_loss", ORANGE)):
-        each = np.array([fold[name] for fold in row.history])
-        axes.plot(range(1, each.shape[1] + 1), each.T, color=color, linewidth=0.5, alpha=0.5)
-        told = "training" if name == "train_loss" else "held out"
-        axes.plot(range(1, each.shape[1] + 1), each.mean(0), color=color, label=told)
+    for told, color, each in _both_losses(row):
+        epochs = range(1, each.shape[1] + 1)
+        axes.plot(epochs, each.T, color=color, linewidth=0.5, alpha=0.5)
+        axes.plot(epochs, each.mean(0), color=color, label=told)
     axes.set(xlabel="epoch", ylabel="loss")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend()
@@ -83,21 +110,24 @@ def _metric(axes: Any, row: Row) -> None:
     axes.legend(fontsize=7)
 
 
-def _trials(axes: Any, rows: Sequence[Row]) -> None:
-    metrics = sorted((row.cv["metric"] for row in rows), reverse=True)
+def _trials(axes: Any, metrics: Sequence[float]) -> None:
     axes.plot(range(1, len(metrics) + 1), metrics, "o", color=BLUE, markersize=3)
     axes.set(xlabel="trials", ylabel="metric")
 
 
-def _by(axes: Any, rows: Sequence[Row], name: str) -> None:
-    values = sorted({row.hyper[name] for row in rows})
+def _by(axes: Any, rows: Sequence[Row], name: str, means: Mapping[float, float]) -> None:
+    values = list(means)
     places = [values.index(row.hyper[name]) for row in rows]
     axes.plot(places, [row.cv["metric"] for row in rows], "o", color=GREY, markersize=4)
-    means = [np.mean([r.cv["metric"] for r in rows if r.hyper[name] == value]) for value in values]
-    axes.plot(range(len(values)), means, "o-", color=BLUE, label="mean")
+    axes.plot(range(len(values)), list(means.values()), "o-", color=BLUE, label="mean")
     axes.set_xticks(range(len(values)), [f"{value:g}" for value in values])
     axes.set(xlabel=name, ylabel="metric")
     axes.legend()
+
+
+def _compared(runs: Sequence[Results]) -> tuple[str, str, Any]:
+    told = "; ".join(f"{_label(run)}: {run.best.cv['metric']:.3f}" for run in runs)
+    return "Runs", "The best trial's score in cross-validation.", picture(f"{told}.", _bars, runs)
 
 
 def _bars(axes: Any, runs: Sequence[Results]) -> None:
@@ -105,7 +135,7 @@ def _bars(axes: Any, runs: Sequence[Results]) -> None:
     axes.barh(range(len(runs)), metrics, color=BLUE)
     for place, value in enumerate(metrics):
         axes.text(value, place, f" {value:.3f}", va="center", fontsize=8)
-    axes.set_yticks(range(len(runs)), [*map(_label, runs)], fontsize=7)
+    axes.set_yticks(range(len(runs)), [plain(_label(run)) for run in runs], fontsize=7)
     axes.set(xlabel="metric")
     axes.margins(x=0.15)
     axes.invert_yaxis()

@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("peft", reason="the extra `affectgpt` is not installed")
 
 from answering import make_llm
+from html_page import Page
 from run.test_affectgpt_training import COUNTS, make_corpus, name_of
 
 import merstore
@@ -108,6 +109,7 @@ def test_a_page_has_the_curves(cli: Merstore, command: list[Any], tmp_path: Path
     assert done.code == 0, done.err
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "6 of 6 steps" in page
+    Page(page).check()
     assert page.count("<svg") == 2
     assert "mercaptionplus: 5, ovmerd: 3" in page
 

@@ -1,7 +1,6 @@
 """The report of a prewarm: what the store holds and the log tells, on one page that needs nothing else."""
 
 import builtins
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -156,7 +155,7 @@ def test_a_log_of_anything_is_no_reason_to_fail(filled: Store, tmp_path: Path) -
         log.write("later", what="an event of a later version")
     facts = facts_of(filled, [FRAMES], path)
     assert coverage(facts)[FRAMES][:4] == (8, 6, 2, 0)
-    assert Page(html(facts)).open == []
+    Page(html(facts)).check()
 
 
 # -- the page
@@ -168,21 +167,18 @@ def test_the_page_tells_it_all_and_needs_nothing_else(
     write_report(tmp_path / "report.html", facts_of(filled, [FRAMES, SOUND], log))
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     page = Page(text)
-    assert page.open == []
+    page.check()
     assert page.tags.count("svg") == 2
     for told in (FRAMES, SOUND, "float16 T × 4", "no_face", "zero_row", "no frame has a face", "did not end by itself",
                  "cores", "&#34;profile&#34;: &#34;mertools&#34;"):  # fmt: skip
         assert told in text
-    assert "http" not in text
-    assert not re.search(r"@import|url\((?!#)|<script|<link|<img", text)
-    assert {reference[1:] for reference in page.references} <= set(page.ids)
     assert len(text) < 200_000
 
 
 def test_what_comes_from_outside_is_text(filled: Store, log: Path) -> None:
     text = html(facts_of(filled, [FRAMES, SOUND], log))
     assert text.count("&lt;script&gt;alert(1)") == 3  # a name, its message, a setting
-    assert "script" not in Page(text).tags
+    Page(text).check()  # one script, the page's own
     assert "中" in text
 
 
@@ -192,7 +188,7 @@ def test_a_store_with_nothing_in_it_and_no_log(filled: Store, tmp_path: Path) ->
     assert Page(text).tags.count("svg") == 0
     assert "No log was kept" in text
     assert "<p>None.</p>" in text
-    assert Page(html(facts_of(filled, []))).open == []
+    Page(html(facts_of(filled, []))).check()
 
 
 def test_facts_may_come_from_elsewhere(tmp_path: Path) -> None:

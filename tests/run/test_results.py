@@ -244,9 +244,8 @@ def test_the_page_needs_nothing_else_and_says_how_scores_came_about(run: Run) ->
     for runs in ([one], [one, other]):
         text = comparison.html(runs)
         page = Page(text)
-        assert page.open == []
+        page.check()
         assert page.tags.count("svg") == len(runs) * 4 + (len(runs) > 1)
-        assert not [found for found in page.references if not found.startswith("#")]
         assert "random folds" in text
         assert "most frequent class" in text
         assert f"{run.best.metric:.4f}" in text

@@ -1,12 +1,13 @@
 """A training's curves as one HTML page."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from merstore import pages
-from merstore.pages import BLUE, GREY, ORANGE, render, svg
+from merstore.pages import BLUE, GREY, ORANGE, picture, render
 
 if TYPE_CHECKING:
     from merstore.run.tuning_llm.material import Material
@@ -28,9 +29,19 @@ def write(path: Path, run: "Run", material: "Material") -> None:
         "seed": options.seed,
         "left out": material.lacking() or "nothing",
     }
+    rates = [options.rate(epoch) for epoch in range(1, options.epochs + 1)]
+    losses = ", ".join(f"{n}: {loss:.3f}" for n, loss in enumerate(run.epoch_losses, 1))
     plots = [
-        ("Loss", "Of every step, and the mean of each epoch.", svg(_losses, run)),
-        ("Learning rate", "Of each epoch.", svg(_rates, run)),
+        (
+            "Loss",
+            "Of every step, and the mean of each epoch.",
+            picture(f"Mean loss by epoch: {losses or 'none is over'}.", _losses, run),
+        ),
+        (
+            "Learning rate",
+            "Of each epoch.",
+            picture(f"Learning rate, from {rates[0]:g} to {rates[-1]:g}.", _rates, rates),
+        ),
     ]
     page = render(
         "merstore.run",
@@ -39,7 +50,7 @@ def write(path: Path, run: "Run", material: "Material") -> None:
         done=len(run.losses),
         total=options.epochs * options.steps,
         epochs=list(enumerate(run.epoch_losses, 1)),
-        rates=[options.rate(epoch) for epoch in range(1, options.epochs + 1)],
+        rates=rates,
         facts=facts,
         plots=plots,
     )
@@ -69,8 +80,7 @@ def _losses(axes: Any, run: "Run") -> None:
     axes.legend()
 
 
-def _rates(axes: Any, run: "Run") -> None:
-    epochs = range(1, run.options.epochs + 1)
-    axes.plot(epochs, [run.options.rate(epoch) for epoch in epochs], color=ORANGE)
+def _rates(axes: Any, rates: Sequence[float]) -> None:
+    axes.plot(range(1, len(rates) + 1), rates, ".-", color=ORANGE)
     axes.set(xlabel="epoch", ylabel="learning rate")
     axes.set_ylim(bottom=0)
