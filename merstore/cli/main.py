@@ -28,6 +28,7 @@ COMMANDS = {
     "affectgpt": "affectgpt",
     "tune": "tune",
     "infer": "infer",
+    "zero-shot": "zero_shot",
     "train": "train",
     "verify": "verify",
     "compact": "compact",

@@ -32,9 +32,10 @@ PROMPTS = 1  # the version of our prompts' wording; raise it when a word of it c
 
 @dataclass(frozen=True)
 class Stored:
-    """An answer as it is kept. ``prompt``: the prompt's digest. ``tokens``: how many were generated;
-    ``ended``: by itself. ``cut``: what of the prompt's texts was left out. ``seed``: of a sampled
-    one. ``seconds``: of the batch of ``batch`` samples that it was generated in.
+    """An answer as it is kept. ``prompt``: the prompt's digest. ``tokens``: how many were generated, 0
+    where that is not known; ``ended``: by itself. ``cut``: what of the prompt's texts was left out.
+    ``seed``: of a sampled one. ``seconds``: of the batch of ``batch`` samples that it was generated
+    in.
     """
 
     text: str

@@ -33,15 +33,19 @@ _POINTED = "the subtitle, "
 _LEAD = "The subtitle of this clip is: "
 
 
-def prompt(baseline: "Baseline", subtitle: str | float | None = None) -> str:
-    """The question to one sample, with its subtitle where the baseline has it: ``"before"`` or
-    ``"behind"`` the question, with the baseline's separator after it; ``"none"`` takes none.
+def prompt(
+    baseline: "Baseline", subtitle: str | float | None = None, question: str | None = None
+) -> str:
+    """The question to one sample, the baseline's or another, with its subtitle where the baseline
+    has it: ``"before"`` or ``"behind"`` the question, with the baseline's separator after it;
+    ``"none"`` takes none.
 
     None, an empty text and NaN, a table's empty cell, leave it out. Raises MerstoreError for a
     subtitle that is no text.
     """
     text = _text(subtitle) if baseline.subtitle != "none" else ""
-    asked = PURPOSES[baseline.purpose].replace("{subtitle}", _POINTED if text else "")
+    purpose = PURPOSES[baseline.purpose].replace("{subtitle}", _POINTED if text else "")
+    asked = question or purpose
     if not text:
         return asked
     said = f"{_LEAD}{text}{baseline.separator}"

@@ -1,0 +1,330 @@
+"""`merstore zero-shot`: what models say about clips as they are, without features or training."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from merstore.cli import console
+from merstore.cli.opening import force_option
+from merstore.fill.shards import Shard
+
+if TYPE_CHECKING:
+    from merstore.run.inference.report import Progress
+    from merstore.run.inference.tasks import Task
+    from merstore.run.zeroshot.asked import Answerer
+    from merstore.run.zeroshot.baselines import Baseline
+    from merstore.run.zeroshot.running import Report
+    from merstore.store.store import Store
+
+_SHOWN = 10  # samples named of each kind of trouble
+_FORMATS = ("npz", "csv", "jsonl")
+
+_path = click.Path(path_type=Path)
+_store = click.option("--store", type=_path, required=True, help="Made if it is not there.")
+
+
+@click.group("zero-shot", short_help="ask video, audio and image models about clips")
+def zero_shot_() -> None:
+    """Ask models about clips as they are: those that transformers has, those that run by code of
+    their own, or take over what they are known to have said.
+    """
+
+
+@zero_shot_.command("list")
+@console.as_json
+def list_(as_json: bool) -> None:
+    """List the baselines: what each sees and hears, and what it runs by."""
+    from merstore.run.zeroshot import baselines
+
+    known = [baselines.find(name) for name in baselines.names()]
+    if as_json:
+        console.json_out([_facts(each) for each in known])
+        return
+    console.table(
+        ["NAME", "FRAMES", "SOUND", "RUNS BY", "WEIGHTS"],
+        [
+            [
+                each.name,
+                each.frames or ("the file" if each.needs == "video" else ""),
+                _sound(each),
+                "transformers" if each.family else "an adapter",
+                ", ".join(each.weights),
+            ]
+            for each in known
+        ],
+    )
+
+
+@zero_shot_.command("run", short_help="have a dataset's samples answered")
+@click.argument("baseline")
+@_store
+@click.option("--dataset", metavar="NAMES", required=True, help="Datasets, with commas between.")
+@click.option("--weights", help="The model's folder or hub id  [default: the baseline's].")
+@click.option("--python", help="Of the environment that --adapter runs in  [default: this one].")
+@click.option("--adapter", type=_path, help="A file with load() and answer(): see the page.")
+@click.option("--corpora", type=_path, help="A folder with the corpora, whose clips are shown.")
+@click.option("--media", type=_path, help="A folder of clips, or a list of them.")
+@click.option("--sounds", type=_path, help="With --media: sound files, in place of the clips'.")
+@click.option("--texts", metavar="FILE[#COLUMN]", help="Subtitles, a table with a name column.")
+@click.option("--list", "listed", type=_path, help="Only the samples listed in this file.")
+@click.option("--split", help="Of the labels; all: every sample  [default: the test set's].")
+@click.option(
+    "--subtitle/--no-subtitle", default=False, help="In the prompt  [default: --no-subtitle]."
+)
+@click.option("--prompt", metavar="TEXT", help="A question, in place of the baseline's.")
+@click.option("--greedy", is_flag=True, help="The likeliest words, whatever the baseline draws by.")
+@click.option("--seed", type=int, help="Of drawn answers  [default: the baseline's].")
+@click.option("--max-new-tokens", type=click.IntRange(min=1), help="[default: the baseline's]")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda:1, ...")
+@click.option("--keep-media", is_flag=True, help="Put decoded frames and sound into the store.")
+@click.option("--jobs", type=click.IntRange(min=0), help="Processes that read clips.")
+@click.option("--shard", metavar="I/N", help="Every N-th sample, from the I-th on (from 0).")
+@click.option("--retry-failed", is_flag=True, help="Ask again what failed before.")
+@click.option("--output", type=_path, help="Write answers below this folder.")
+@click.option(
+    "--format", "formats", multiple=True, help="npz, csv, jsonl, with commas  [default: npz]."
+)
+@force_option
+@console.as_json
+def run_(baseline: str, store: Path, dataset: str, force: bool, as_json: bool, **asked: Any) -> int:
+    """Have BASELINE answer about every sample of datasets. BASELINE is one of `merstore zero-shot
+    list`, or a model's folder or hub id, which is asked as the first baseline of its family.
+
+    Every answer is committed to the store as it comes: stopped and started again, it goes on, and
+    several may run at once. A sample that cannot be answered about becomes a failure record.
+
+    Exits with 1 where samples are left without an answer.
+    """
+    import merstore
+    from merstore.run.inference.fork import datasets_of
+
+    asked["formats"] = _formats(asked["formats"])
+    chosen, answerer = _answerer(baseline, asked)
+    try:
+        with (
+            merstore.open(store, "a", force=force) as opened,
+            console.progress("answering", "answers") as bar,
+        ):
+            tasks = [_task(opened, key, asked) for key in datasets_of(dataset)]
+            reports = _run(opened, tasks, chosen, answerer, asked, bar)
+            files = _export(opened, tasks, reports, chosen, asked)
+    finally:
+        answerer.close()
+    if as_json:
+        rows = [vars(each) for each in reports]
+        console.json_out({"store": str(store), "answers": rows, "files": list(map(str, files))})
+    else:
+        _print(store, reports, files)
+    return 1 if any(each.failed or each.lacking or each.known_failures for each in reports) else 0
+
+
+@zero_shot_.command("import", short_help="take over answers that were released")
+@click.argument("baseline")
+@click.argument("file", type=_path)
+@_store
+@click.option("--dataset", required=True)
+@force_option
+@console.as_json
+def import_(
+    baseline: str, file: Path, store: Path, dataset: str, force: bool, as_json: bool
+) -> None:
+    """Make the answers in FILE those of BASELINE about a dataset, as if it had been run here. FILE is
+    an npz with name2reason or filenames and fileitems, a csv or jsonl with name and reason, or a
+    folder with a NAME.npy each.
+    """
+    import merstore
+    from merstore.run.zeroshot.released import import_released
+
+    with merstore.open(store, "a", force=force) as opened:
+        found = import_released(opened, dataset, baseline, file)
+    if as_json:
+        console.json_out(dataclasses.asdict(found))
+        return
+    there = found.samples - found.stored
+    click.echo(
+        f"{found.view}: {found.stored:,} stored" + (f", {there:,} there already" if there else "")
+    )
+    console.listing("without an answer", found.silent, _SHOWN)
+
+
+def _answerer(given: str, asked: dict[str, Any]) -> "tuple[Baseline, Answerer]":
+    """The baseline, and what answers for it."""
+    from merstore.errors import InvalidKey
+    from merstore.extract.models import ModelFolder
+    from merstore.run.zeroshot.baselines import find
+    from merstore.run.zeroshot.native import baseline_of, open_native
+
+    weights = asked["weights"]
+    try:
+        baseline = find(given)
+    except InvalidKey:
+        if "/" not in given and not Path(given).is_dir():
+            raise
+        if weights is not None:
+            raise click.UsageError(f"{given} is a model already: leave out --weights") from None
+        weights, baseline = given, baseline_of(ModelFolder(given))
+    if asked["seed"] is None:
+        asked["seed"] = baseline.decoding.seed
+    if asked["adapter"] is not None:
+        return baseline, _foreign(baseline, weights, asked)
+    if asked["python"] is not None:
+        raise click.UsageError("--python is for an --adapter")
+    decoding = baseline.decoding
+    if asked["greedy"]:
+        decoding = dataclasses.replace(decoding, temperature=0.0, top_p=1.0)
+    if asked["max_new_tokens"] is not None:
+        decoding = dataclasses.replace(decoding, max_tokens=asked["max_new_tokens"])
+    return baseline, open_native(baseline, weights, decoding, device=asked["device"])
+
+
+def _foreign(baseline: "Baseline", weights: str | None, asked: dict[str, Any]) -> "Answerer":
+    import sys
+
+    from merstore.run.zeroshot.foreign import Foreign
+
+    told: dict[str, Any] = {"weights": weights} if weights is not None else {}
+    if asked["greedy"]:
+        told["do_sample"] = False
+    if asked["max_new_tokens"] is not None:
+        told["max_new_tokens"] = asked["max_new_tokens"]
+    if asked["device"] != "auto":
+        told["device"] = asked["device"]
+    return Foreign(baseline, asked["adapter"], asked["python"] or sys.executable, told)
+
+
+def _task(store: "Store", key: str, asked: dict[str, Any]) -> "Task":
+    from merstore.extract.clips import Clips
+    from merstore.run.inference.tasks import task_of
+
+    task = task_of(
+        store,
+        key,
+        corpora=asked["corpora"],
+        media=asked["media"],
+        listed=list(Clips.from_list(asked["listed"])) if asked["listed"] else None,
+        split=asked["split"],
+        texts=asked["texts"],
+        sounds=asked["sounds"],
+    )
+    if asked["shard"]:
+        task = dataclasses.replace(task, names=Shard.parse(asked["shard"]).names(task.names))
+    return task
+
+
+def _run(
+    store: "Store",
+    tasks: "Sequence[Task]",
+    baseline: "Baseline",
+    answerer: "Answerer",
+    asked: dict[str, Any],
+    bar: console.Progress,
+) -> "list[Report]":
+    from merstore.run.zeroshot.running import Runner
+
+    def tell(told: "Progress") -> None:
+        bar(told.done, told.total, told.dataset)
+
+    runner = Runner(
+        store,
+        baseline,
+        answerer,
+        subtitle=asked["subtitle"],
+        question=asked["prompt"],
+        seed=asked["seed"],
+        keep=asked["keep_media"],
+        retry={"all"} if asked["retry_failed"] else (),
+        jobs=asked["jobs"],
+        tell=tell,
+    )
+    try:
+        return [runner.run(task) for task in tasks]
+    except KeyboardInterrupt:
+        console.note("what is answered is in the store; the same command goes on from there")
+        raise
+
+
+def _formats(given: Sequence[str]) -> list[str]:
+    formats = [each.strip() for text in given or ("npz",) for each in text.split(",")]
+    for each in formats:
+        if each not in _FORMATS:
+            raise click.BadParameter(
+                f"{each!r}: choose of {', '.join(_FORMATS)}", param_hint="--format"
+            )
+    return list(dict.fromkeys(formats))
+
+
+def _export(
+    store: "Store",
+    tasks: "Sequence[Task]",
+    reports: "Sequence[Report]",
+    baseline: "Baseline",
+    asked: dict[str, Any],
+) -> list[Path]:
+    """Files named as the published runners name theirs."""
+    from merstore.run.inference import answers
+
+    files: list[Path] = []
+    if asked["output"] is None:
+        return files
+    for task, report in zip(tasks, reports, strict=True):
+        found = answers.read(store[report.view], task.names)
+        texts = {name: answer.text for name, answer in found.items()}
+        folder = report.model if baseline.family else baseline.title
+        flag = "subtitle" if asked["subtitle"] else "nosubtitle"
+        base = str(asked["output"] / "results")
+        stem = answers.file_name(report.dataset, folder, f"results-{flag}", base)
+        for kind in asked["formats"]:
+            path = stem.with_name(f"{stem.name}.{kind}")
+            answers.export(path, texts)
+            files.append(path)
+    return files
+
+
+def _print(store: Path, reports: "Sequence[Report]", files: Sequence[Path]) -> None:
+    for report in reports:
+        told = [f"{report.answered:,} answered"]
+        told += [f"{report.elsewhere:,} by others meanwhile"] if report.elsewhere else []
+        told += [f"{report.present:,} there already"] if report.present else []
+        told += [f"{report.known_failures:,} failed before"] if report.known_failures else []
+        told += [f"{report.failures:,} failed"] if report.failures else []
+        told += [f"{report.without:,} without media"] if report.without else []
+        click.echo(f"{report.view}: {', '.join(told)}")
+        if report.answered:
+            rate = console.number(report.answered / report.seconds)
+            waited = report.waiting / report.seconds
+            click.echo(
+                f"  {console.duration(report.seconds)}, {rate} answers/s; waiting for media "
+                f"{waited:.1%}"
+            )
+        console.listing("  as long as an answer may be, and not ended", report.endless, _SHOWN)
+        for kind, names in sorted(report.failed.items()):
+            console.listing(f"  {kind}", names, _SHOWN)
+        for modality, names in sorted(report.lacking.items()):
+            console.listing(f"  no {modality} in the store, and no clips are given", names, _SHOWN)
+    for path in files:
+        click.echo(f"written: {path}")
+    if any(path.suffix == ".npz" for path in files):
+        console.note(
+            "name2reason is a pickled dictionary, the format of the published scripts; --format csv "
+            "or jsonl has none"
+        )
+    if any(report.failed or report.known_failures for report in reports):
+        click.echo(f"merstore failures {store} lists all and why")
+
+
+def _sound(baseline: "Baseline") -> str:
+    if baseline.sound is None:
+        return "the file" if baseline.needs == "audio" else ""
+    seconds = f", {baseline.sound.seconds:g} s" if baseline.sound.seconds else ""
+    return f"{baseline.sound.rate} Hz{seconds}"
+
+
+def _facts(baseline: "Baseline") -> dict[str, Any]:
+    told = {each.name: getattr(baseline, each.name) for each in dataclasses.fields(baseline)}
+    told["options"], told["environment"] = dict(baseline.options), dict(baseline.environment)
+    for key in ("sound", "decoding"):
+        told[key] = dataclasses.asdict(told[key]) if told[key] is not None else None
+    return told
