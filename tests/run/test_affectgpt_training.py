@@ -2,7 +2,9 @@
 as if it had not been stopped.
 """
 
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -590,22 +592,25 @@ def test_a_corpus_without_labels_is_told_of(filled: Store) -> None:
 # --- several processes -----------------------------------------------------------------------------
 
 CHILD = """
-import sys, torch
+import os, signal, sys
 from pathlib import Path
 from run import test_affectgpt_training as t
-store, llm, folder = sys.argv[1:]
+store, llm, folder, fields, dropout, killed_at = sys.argv[1:]
+def tell(done, total, told=""):
+    if done == int(killed_at):
+        os.kill(os.getpid(), signal.SIGKILL)
 with t.merstore.open(store) as opened:
-    model = t.make_model(Path(llm), lora_dropout=0.0)
-    options = t.Options(epochs=1, steps=3, batch_size=1, lr=1e-3, min_lr=1e-3)
-    run = t.train(model, t.make_material(opened, Path(llm)), folder, options)
-    print("losses", *run.losses)
+    model = t.make_model(Path(llm), lora_dropout=float(dropout))
+    options = t.Options(**t.json.loads(fields))
+    run = t.train(model, t.make_material(opened, Path(llm)), folder, options, tell=tell)
+    print("losses", *map(float.hex, run.losses))
 """
 
 
-@pytest.mark.slow
-def test_two_processes_share_every_step(filled: Store, llm: Path, tmp_path: Path) -> None:
-    """As one process that takes both batches."""
-    pytest.importorskip("accelerate")
+def in_two_processes(
+    store: Path, llm: Path, folder: Path, options: Options, dropout: float = 0.0, killed_at: int = 0
+) -> list[tuple[int, list[float]]]:
+    """Return code and losses of each process that trains in the folder."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -618,30 +623,70 @@ def test_two_processes_share_every_step(filled: Store, llm: Path, tmp_path: Path
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join([str(tests), str(tests.parent)]),
     }
-    arguments = [str(filled.path), str(llm), str(tmp_path / "two")]
+    arguments = [store, llm, folder, json.dumps(vars(options)), dropout, killed_at]
     children = [
         subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(CHILD), *arguments],
+            [sys.executable, "-c", textwrap.dedent(CHILD), *map(str, arguments)],
             env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
             text=True,
         )
         for rank in range(2)
     ]
-    told = [child.communicate(timeout=120)[0] for child in children]
-    assert [child.returncode for child in children] == [0, 0]
-    losses = [[float(x) for x in out.split("losses ")[1].split()] for out in told]
-    options = Options(epochs=1, steps=3, batch_size=1, accumulate=2, lr=1e-3, min_lr=1e-3)
+    told = [child.communicate(timeout=120)[0].partition("losses ")[2] for child in children]
+    return [
+        (child.returncode, [float.fromhex(loss) for loss in losses.split()])
+        for child, losses in zip(children, told, strict=True)
+    ]
+
+
+@pytest.mark.slow
+def test_two_processes_share_every_step(filled: Store, llm: Path, tmp_path: Path) -> None:
+    """As one process that takes both batches."""
+    pytest.importorskip("accelerate")
+    options = Options(epochs=1, steps=3, batch_size=1, lr=1e-3, min_lr=1e-3)
+    two = in_two_processes(filled.path, llm, tmp_path / "two", options)
+    assert [code for code, _ in two] == [0, 0]
     alone = train(
-        make_model(llm, lora_dropout=0.0), make_material(filled, llm), tmp_path / "one", options
+        make_model(llm, lora_dropout=0.0),
+        make_material(filled, llm),
+        tmp_path / "one",
+        Options(**{**vars(options), "accumulate": 2}),
     )
-    assert losses[0] == losses[1] == pytest.approx(alone.losses, rel=1e-5)
+    assert two[0][1] == two[1][1] == pytest.approx(alone.losses, rel=1e-5)
     states = [
         read(next((tmp_path / folder).glob("checkpoint_*"))).state for folder in ("one", "two")
     ]
     assert states[0].keys() == states[1].keys()
     state = torch.load(tmp_path / "two" / STATE, weights_only=True)
     assert len(state["random"]) == 2
+
+
+@pytest.mark.slow
+def test_two_processes_that_were_killed_go_on_as_if_they_had_not_been(
+    filled: Store, llm: Path, tmp_path: Path
+) -> None:
+    """To the bit, with dropout that each process draws for itself."""
+    pytest.importorskip("accelerate")
+    options = Options(epochs=2, steps=3, batch_size=1, lr=1e-2, min_lr=1e-3, state_every=2)
+    whole = in_two_processes(filled.path, llm, tmp_path / "whole", options, 0.5)
+    assert [code for code, _ in whole] == [0, 0]
+    run = tmp_path / "run"
+    killed = in_two_processes(filled.path, llm, run, options, 0.5, killed_at=5)
+    assert [code for code, _ in killed] == [-signal.SIGKILL] * 2
+    again = in_two_processes(filled.path, llm, run, options, 0.5)
+    assert again == whole
+    files = [next(folder.glob("checkpoint_000002_*")) for folder in (tmp_path / "whole", run)]
+    expected, found = (torch.load(file, weights_only=True) for file in files)
+    assert all(torch.equal(found["model"][key], each) for key, each in expected["model"].items())
+    moments = expected["optimizer"]["state"]
+    assert moments
+    for number, each in moments.items():
+        for key, value in each.items():
+            assert torch.equal(found["optimizer"]["state"][number][key], value)
+    model = make_model(llm, lora_dropout=0.5)
+    with pytest.raises(MerstoreError, match="2 processes there and 1 here"):
+        train(model, make_material(filled, llm), run, options)
 
 
 @pytest.mark.gpu
