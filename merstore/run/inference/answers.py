@@ -20,6 +20,7 @@ import xxhash
 
 from merstore.errors import CorruptEntry, MerstoreError
 from merstore.run.labels.cache import read_texts
+from merstore.store.legacy import dataset_key
 from merstore.store.spec import fingerprint
 from merstore.store.store import Store
 from merstore.store.view import View
@@ -27,6 +28,7 @@ from merstore.store.writer import Writer
 
 MODALITY = "answer"
 FORMATS = ("npz", "csv", "jsonl")
+_FOLDERS = {"iemocap": "iemocapfour"}  # of datasets that AffectGPT's runner calls otherwise
 PROMPTS = 1  # the version of our prompts' wording; raise it when a word of it changes
 
 
@@ -91,9 +93,11 @@ def read(view: View, names: Iterable[str] | None = None) -> dict[str, Stored]:
 
 def file_name(dataset: str, root: str, checkpoint: str, base: str = "output/results") -> Path:
     """Where AffectGPT's runner puts a dataset's answers, without the ending:
-    ``<base>-<dataset>/<folder of the checkpoints>/<checkpoint>``.
+    ``<base>-<dataset>/<folder of the checkpoints>/<checkpoint>``. Its scripts tell the dataset by
+    that folder, and IEMOCAP by its classes.
     """
-    return Path(f"{base}-{dataset.lower()}") / root / checkpoint
+    key = dataset_key(dataset)
+    return Path(f"{base}-{_FOLDERS.get(key, key.lower())}") / root / checkpoint
 
 
 def export(path: Path, answers: Mapping[str, str]) -> None:

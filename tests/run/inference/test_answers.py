@@ -30,10 +30,20 @@ def test_other_endings_are_refused(tmp_path: Path) -> None:
         export(tmp_path / "answers.txt", ANSWERS)
 
 
-def test_names_are_those_of_the_runner_of_affectgpt() -> None:
-    name = file_name("MER2023", "emercoarse_lz_20250110100", "checkpoint_000030_loss_0.602")
+@pytest.mark.parametrize(
+    ("dataset", "folder"),
+    [
+        ("MER2023", "mer2023"),
+        ("iemocap", "iemocapfour"),  # AffectGPT's scorers know it by no other name
+        ("SIMSv2", "simsv2"),
+        ("OV-MERD+", "ovmerdplus"),
+        ("My-Own", "my-own"),
+    ],
+)
+def test_names_are_those_of_the_runner_of_affectgpt(dataset: str, folder: str) -> None:
+    name = file_name(dataset, "emercoarse_lz_20250110100", "checkpoint_000030_loss_0.602")
     assert str(name) == (
-        "output/results-mer2023/emercoarse_lz_20250110100/checkpoint_000030_loss_0.602"
+        f"output/results-{folder}/emercoarse_lz_20250110100/checkpoint_000030_loss_0.602"
     )
 
 
