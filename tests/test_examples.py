@@ -154,6 +154,15 @@ def test_a_folder_of_mertools_goes_in_and_comes_out(tmp_path: Path) -> None:
     assert re.search("^differs:( label-6way.npz)?$", out, re.MULTILINE)
 
 
+def test_an_adapter_of_ones_own_is_asked_as_a_baseline(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    out = run("zero_shot_adapter.py", tmp_path)
+    assert len(re.findall(r"sample_\d{8}: 16 frames, .* (?:surely|perhaps) ", out)) == 6
+    assert "broken_audio_only: no_video" in out
+    assert "broken_truncated: decode_error" in out
+    assert "answered 6, again 0" in out
+
+
 def test_every_example_is_tested() -> None:
     told = Path(__file__).read_text(encoding="utf-8")
     scripts = sorted(path.name for path in EXAMPLES.glob("*.py") if path.name != "toy.py")
