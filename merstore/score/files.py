@@ -99,8 +99,8 @@ def read_rows(source: str) -> dict[str, Mapping[str, Any]]:
 
 
 def prediction_files(given: str, endings: Sequence[str] = (OPENSET,)) -> dict[str, Path]:
-    """The file itself; of a folder the files below it with these endings, and those of SHEETS,
-    sorted. By their paths, beginning as given.
+    """The file itself; of a folder the files below it with these endings, and those of SHEETS that
+    do not hold descriptions, sorted. By their paths, beginning as given.
 
     Raises MerstoreError where a folder has none.
     """
@@ -110,7 +110,8 @@ def prediction_files(given: str, endings: Sequence[str] = (OPENSET,)) -> dict[st
     found = {
         os.path.join(given, file.relative_to(path)): file
         for file in sorted(path.rglob("*"))
-        if file.name.endswith(tuple(endings)) or file.suffix.lower() in SHEETS
+        if file.name.endswith(tuple(endings))
+        or (file.suffix.lower() in SHEETS and not _describes(file))
     }
     if not found:
         raise MerstoreError(
@@ -118,6 +119,13 @@ def prediction_files(given: str, endings: Sequence[str] = (OPENSET,)) -> dict[st
             "from descriptions first"
         )
     return found
+
+
+def _describes(sheet: Path) -> bool:
+    try:
+        return read_answers(sheet).described
+    except MerstoreError:
+        return False  # another kind of sheet, or one that is to be complained of when it is scored
 
 
 def _read_npz(path: Path) -> tuple[list[tuple[Any, Any]], bool]:

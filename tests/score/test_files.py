@@ -197,6 +197,17 @@ class TestFolders:
             f"{tmp_path}/a.csv", f"{tmp_path}/b/x-openset.npz",
         ]  # fmt: skip
 
+    def test_descriptions_in_sheets_are_passed_over_too(self, tmp_path: Path) -> None:
+        sheets = {
+            "a.csv": "name,reason\na,She is sad.\n",
+            "b.jsonl": '{"name": "a", "reason": "She is sad."}\n',
+            "c.csv": "name,reason,openset\na,She is sad.,[sad]\n",
+            "d.tsv": "name\tdiscrete\tvalence\na\tsad\t1\n",
+        }
+        for name, text in sheets.items():
+            (tmp_path / name).write_text(text)
+        assert list(prediction_files(str(tmp_path))) == [f"{tmp_path}/c.csv", f"{tmp_path}/d.tsv"]
+
     def test_a_file_is_itself(self) -> None:
         assert prediction_files("./a.npz") == {"./a.npz": Path("a.npz")}
 
