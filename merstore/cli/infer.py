@@ -1,6 +1,7 @@
 """`merstore infer`: answers of AffectGPT about whole datasets, or one clip."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,11 +31,13 @@ _path = click.Path(path_type=Path)
 @click.command("infer", short_help="answer questions about datasets with AffectGPT")
 @click.option(
     "--model",
+    "--ckpt",
     "models_",
     metavar="CHECKPOINT",
     multiple=True,
-    help="A checkpoint, a folder of them, of which the last one is taken, or a configuration, which "
-    "chooses. May be repeated: nothing is encoded twice.",
+    help="A checkpoint, several with commas between that go over each other, a folder of them, of "
+    "which the last one is taken, or a configuration, which chooses. May be repeated: nothing is "
+    "encoded twice.",
 )
 @click.option("--llm", help="The language model's folder or hub id.")
 @click.option("--store", type=_path, help="Features, and the answers.")
@@ -187,7 +190,7 @@ def _checkpoints(given: Sequence[str], fork: "ForkRun | None") -> list[Any]:
         return list(fork.checkpoints)
     if not given:
         raise click.UsageError("Missing option '--model'")
-    return [path for model in given for path in find_checkpoints(model)]
+    return [stack for model in given for stack in find_checkpoints(model)]
 
 
 def _template(asked: dict[str, Any], fork: "ForkRun | None") -> "Template":
@@ -345,7 +348,7 @@ def _task(store: "Store", key: str, asked: dict[str, Any], fork: "ForkRun | None
         texts=asked["texts"],
         faces=asked["faces"],
         sounds=asked["sounds"],
-        mer_factory=asked["mer_factory"],
+        mer_factory=asked["mer_factory"] or (fork.mer_factory if fork else None),
         nonverbal=asked["nonverbal"] or (fork.nonverbal if fork else None),
     )
     if asked["shard"]:
@@ -365,15 +368,16 @@ def _export(
 
     if asked["output"] is None and fork is None:
         return []
-    base = str(asked["output"] / "results") if asked["output"] else fork.base  # type: ignore[union-attr]
-    folders = {stack[-1].stem: stack[-1].absolute().parent.name for stack in stacks}
+    base = fork.base if fork else "output/results"
+    if asked["output"] is not None:
+        base = str(asked["output"] / Path(base).name)
     files = []
-    for report in reports:
+    for report, stack in zip(reports, itertools.cycle(stacks), strict=False):  # dataset by dataset
         found = answers.read(store[report.view], names[report.dataset])
         texts = {name: answer.text for name, answer in found.items()}
-        checkpoint = report.checkpoint
+        checkpoint, folder = report.checkpoint, stack[-1].absolute().parent.name
         for kind in asked["formats"]:
-            name = answers.file_name(report.dataset, folders[checkpoint], checkpoint, base)
+            name = answers.file_name(report.dataset, folder, checkpoint, base)
             path = name.with_name(f"{name.name}.{kind}")
             answers.export(path, texts)
             files.append(path)

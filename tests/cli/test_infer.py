@@ -23,6 +23,7 @@ from answering import (
 )
 
 import merstore
+from merstore.run.inference.answers import read
 from merstore.score.files import read_answers
 
 from .conftest import Merstore
@@ -101,6 +102,45 @@ def test_from_clips_to_answers(
     with merstore.open(store) as opened:
         entry = json.loads(opened[report["view"]][NAMES[0]].tobytes())
         assert entry["text"] == found[0][NAMES[0]]
+
+
+def test_checkpoints_of_one_name_keep_their_answers_apart(
+    cli: Merstore, command: list[Any], root: Path, world: World, store: Path, tmp_path: Path
+) -> None:
+    with merstore.open(store, "a") as opened:
+        store_features(opened, NAMES)
+    first = world.checkpoints[0]
+    other = make_checkpoint(root / "other" / first.name, world.llm, 7)
+    words = [
+        word for word in command if word not in ("--model", root / "output/tiny/tiny_20250110100")
+    ]
+    ran = cli(*words, "--model", first, "--ckpt", other, "--json")
+    assert ran.code == 0, ran.err
+    files = [Path(file) for file in ran.json["files"] if file.endswith("jsonl")]
+    assert [file.parent.name for file in files] == ["tiny_20250110100", "other"]
+    texts = [read_answers(file, "reason").by_name for file in files]
+    assert texts[0] != texts[1]
+
+
+def test_files_that_go_over_each_other_are_one_checkpoint(
+    cli: Merstore, command: list[Any], root: Path, world: World, store: Path
+) -> None:
+    with merstore.open(store, "a") as opened:
+        store_features(opened, NAMES)
+    words = [
+        word for word in command if word not in ("--model", root / "output/tiny/tiny_20250110100")
+    ]
+    stack = ",".join(map(str, world.checkpoints))
+    (report,) = cli(*words, "--model", stack, "--json").json["answers"]
+    with merstore.open(store) as opened:
+        assert len(opened[report["view"]].spec["checkpoint"]) == 2
+        over = read(opened[report["view"]])
+    (report,) = cli(*words, "--model", world.checkpoints[1], "--json").json["answers"]
+    with merstore.open(store) as opened:
+        alone = read(opened[report["view"]])
+    assert {name: each.text for name, each in over.items()} == {
+        name: each.text for name, each in alone.items()
+    }
 
 
 def test_shards_share_the_samples(

@@ -18,6 +18,8 @@ ALL = "inferenceData"  # the fork's word for the nine test sets
 _UNSET = ("", "xxx", None)
 _EPOCH = re.compile(r"checkpoint_(\d{6})[^/]*\.pth\Z")
 
+_NUMBERED = "checkpoint_[0-9]*.pth"  # not checkpoint_best.pth, nor what else lies beside
+
 _MODEL = {  # what the fork does with a key of the model section, and we do not
     "arch": "there is one architecture",
     "model_type": "nothing reads it",
@@ -28,20 +30,20 @@ _MODEL = {  # what the fork does with a key of the model section, and we do not
     "preextracted_acoustic_dim": "corrected: the checkpoint's weights say (the fork reads it too late)",
     "preextracted_au_dim": "nothing reads it",
     "max_length": "it is of training; a prompt may have 800 tokens at inference",
-    "vis_processor": "pictures are processed as their view's recipe says",
     "img_processor": "pictures are processed as their view's recipe says",
     "text_processor": "nothing in the fork applies it",
 }
 _OF_THE_CHECKPOINT = "the checkpoint's own configuration counts"
+_OF_TRAINING = "it is of training"
 _ROOT_KEYS = ("ckpt_root", "ckpt_name", "test_epoch", "test_epochs", "skip_epoch")
 
 
 @dataclass(frozen=True)
 class ForkRun:
     """What a run of the fork would do, done here. ``checkpoints``: a stack of files for each that is
-    tested. ``llm``: the configuration's. ``base``: of the exports' names. ``root``: the store that its features are
-    read from, as far as any are. ``nonverbal``: the file of
-    the clues. ``keys``: every key and its fate.
+    tested. ``llm``: the configuration's. ``base``: of the exports' names. ``root``: the store that its
+    features are read from, as far as any are. ``nonverbal``: the file of the clues. ``mer_factory``:
+    where the analyses lie that say where the peaks are. ``keys``: every key and its fate.
     """
 
     datasets: tuple[str, ...]
@@ -52,6 +54,7 @@ class ForkRun:
     base: str
     root: str | None
     nonverbal: Path | None
+    mer_factory: Path | None
     keys: tuple[Outcome, ...]
 
 
@@ -88,35 +91,38 @@ def read_fork(
             "--outside_face_or_frame"
         )
     if models:
-        files = [file for model in models for file in find_checkpoints(model)]
+        stacks = [stack for model in models for stack in find_checkpoints(model)]
         told = "--model names the checkpoints"
     else:
         root = checkpoint_root(inference, path.stem, Path(output))
         files = chosen(inference, root)
+        stacks = [(file,) for file in files]
         told = f"chooses {root}/{', '.join(file.name for file in files)}"
     model = _section(config, "model")
-    before = tuple(
-        Path(str(model[key])) for key in ("ckpt", "ckpt_2") if model.get(key) not in _UNSET
-    )
-    keys = {each.key: each for each in sources.keys if each.key != "model"}
-    for each in (*_inference_keys(inference, told, not models), *_model_keys(model)):
+    before = _below(model)
+    expanded = ("model", "datasets", "run")
+    keys = {each.key: each for each in sources.keys if each.key not in expanded}
+    for each in (
+        *_inference_keys(inference, told, not models),
+        *_model_keys(model, sources.live),
+        *_dataset_keys(_section(config, "datasets"), face_or_frame),
+        *_run_keys(_section(config, "run")),
+    ):
         keys[each.key] = each
-    why = "the mode is that of mercaptionplus or ovmerd"
-    if face_or_frame is not None:
-        why = "--mode says the mode, which is all that is read of it"
-    keys["datasets"] = Outcome("datasets", "...", face_or_frame is None, why)
     nonverbal = _nonverbal(inference, sources.mode, keys)
+    analyses = _analyses(config, keys)
     template = Template(sources.mode, "affectgpt", _wanted(config, inference, sources.features))
     llm = model.get("llama_model")
     return ForkRun(
         names,
         template,
         message or prompts.question("ovlabel" if zeroshot else "description"),
-        tuple((*before, file) for file in files),
+        tuple(stack if len(stack) > 1 else (*before, *stack) for stack in stacks),
         None if llm in _UNSET else str(llm),
         str(inference.get("base_root") or "output/results"),
         sources.root if sources.features else None,
         nonverbal,
+        analyses,
         tuple(keys.values()),
     )
 
@@ -181,9 +187,7 @@ def chosen(inference: Mapping[str, Any], root: Path) -> list[Path]:
         return [_one(root, _number("test_epoch", epoch))]
     span = inference.get("test_epochs", "xxx-xxx")
     if span in (*_UNSET, "xxx-xxx"):
-        files = sorted(root.glob("*.pth"))
-        if not files:
-            raise MerstoreError(f"{root}: no checkpoint (*.pth) in it")
+        files = _last(root)
         found = _EPOCH.match(files[-1].name)
         if found and int(found[1]) <= 10:
             raise MerstoreError(
@@ -200,19 +204,33 @@ def chosen(inference: Mapping[str, Any], root: Path) -> list[Path]:
     return [_one(root, epoch) for epoch in epochs]
 
 
-def find_checkpoints(model: str | Path) -> list[Path]:
-    """What ``--model`` names: a file, a folder's last checkpoint, or those that a configuration
-    chooses. Raises MerstoreError.
+def find_checkpoints(model: str | Path) -> list[tuple[Path, ...]]:
+    """What ``--model`` names: a file, files with commas between, of which later ones go over earlier
+    ones, a folder's last checkpoint, or those that a configuration chooses, over its ``ckpt`` and
+    ``ckpt_2``. Each is a stack of files. Raises MerstoreError.
     """
     path = Path(model)
     if path.suffix in (".yaml", ".yml"):
-        inference = _section(read_yaml(path), "inference")
-        return chosen(inference, checkpoint_root(inference, path.stem))
+        config = read_yaml(path)
+        inference, before = _section(config, "inference"), _below(_section(config, "model"))
+        root = checkpoint_root(inference, path.stem)
+        return [(*before, file) for file in chosen(inference, root)]
     if not path.is_dir():
-        return [path]
-    if not (files := sorted(path.glob("*.pth"))):
-        raise MerstoreError(f"{path}: no checkpoint (*.pth) in it")
+        files = [path] if path.exists() else [Path(each) for each in str(model).split(",") if each]
+        return [tuple(files)]
+    return [tuple(_last(path))]
+
+
+def _last(folder: Path) -> list[Path]:
+    if not (files := sorted(folder.glob(_NUMBERED))):
+        raise MerstoreError(f"{folder}: no checkpoint (checkpoint_000030_loss_0.602.pth) in it")
     return files[-1:]
+
+
+def _below(model: Mapping[str, Any]) -> tuple[Path, ...]:
+    """The checkpoints that the tested one goes over."""
+    given = (model.get(key) for key in ("ckpt", "ckpt_2"))
+    return tuple(Path(str(each)) for each in given if each not in _UNSET)
 
 
 def _one(root: Path, epoch: int) -> Path:
@@ -229,16 +247,20 @@ def _one(root: Path, epoch: int) -> Path:
 def _wanted(
     config: Mapping[str, Any], inference: Mapping[str, Any], stored: Mapping[str, str]
 ) -> dict[str, Wanted]:
-    """Where each modality is from: what is not stored is computed, of the names that it would have."""
-    visual = inference.get("visual_encoder") or "CLIP_VIT_LARGE"
-    acoustic = inference.get("acoustic_encoder") or "HUBERT_LARGE"
-    train = _section(_section(_section(config, "model"), "vis_processor"), "train")
-    frames = inference.get("frame_n_frms") or train.get("n_frms") or 8
+    """Where each modality is from. What is not stored is computed by the encoders of the model; the
+    names of stored features have an encoder of their own.
+    """
+    model = _section(config, "model")
+    visual = model.get("visual_encoder") or inference.get("visual_encoder") or "CLIP_VIT_LARGE"
+    acoustic = model.get("acoustic_encoder") or inference.get("acoustic_encoder") or "HUBERT_LARGE"
+    faces = _section(_section(model, "vis_processor"), "train").get("n_frms") or 8
+    frames = inference.get("frame_n_frms") or faces
     sampling = inference.get("frame_sampling") or "uniform"
     live = {
         "frame": f"frame@{visual}/{sampling}_{frames}frms",
-        "face": f"face@{visual}/8frms",
+        "face": f"face@{visual}/{faces}frms",
         "audio": f"audio@{acoustic}/{inference.get('clips_per_video') or 8}clips",
+        "image": f"frame@{visual}/random_1frms",
     }
     made = {modality: Wanted(view, "media") for modality, view in live.items()}
     made |= {
@@ -265,16 +287,63 @@ def _inference_keys(inference: Mapping[str, Any], told: str, chose: bool) -> Ite
         yield Outcome("inference.use_preextracted_audio", True, True, why)
 
 
-def _model_keys(model: Mapping[str, Any]) -> Iterator[Outcome]:
+def _model_keys(model: Mapping[str, Any], live: Sequence[str]) -> Iterator[Outcome]:
+    """live: the modalities that are computed in the run."""
+    pictures = any(name in live for name in ("frame", "face", "image"))
+    computing = {"visual_encoder": pictures, "acoustic_encoder": "audio" in live}
     for key, value in model.items():
         if key in ("ckpt", "ckpt_2"):
             used = value not in _UNSET
             why = "loaded below the checkpoint that is tested" if used else "not set"
         elif key == "llama_model":
             used, why = value not in _UNSET, "the language model, unless --llm names another"
+        elif computing.get(key):
+            used, why = True, "computes what is not stored"
+        elif key == "vis_processor":
+            used, why = (
+                pictures,
+                "n_frms: how many faces, and frames where frame_n_frms is not given",
+            )
+            if not pictures:
+                why = "no pictures are computed"
         else:
             used, why = False, _MODEL.get(key, _OF_THE_CHECKPOINT)
         yield Outcome(f"model.{key}", value, used, why)
+
+
+def _run_keys(run: Mapping[str, Any]) -> Iterator[Outcome]:
+    for key, value in run.items():
+        yield Outcome(f"run.{key}", value, False, _OF_TRAINING)
+
+
+def _dataset_keys(datasets: Mapping[str, Any], face_or_frame: str | None) -> Iterator[Outcome]:
+    for name in datasets:
+        for key, value in _section(datasets, name).items():
+            used, why = False, _OF_TRAINING
+            if key == "face_or_frame" and name in ("mercaptionplus", "ovmerd"):
+                used = face_or_frame is None
+                why = "the mode" if used else "--mode names another"
+            yield Outcome(f"datasets.{name}.{key}", value, used, why)
+
+
+def _analyses(config: Mapping[str, Any], keys: dict[str, Outcome]) -> Path | None:
+    """What MER-Factory wrote, by the inference section, or else by a dataset's."""
+    datasets = _section(config, "datasets")
+    places = {"inference": config["inference"]}
+    places |= {f"datasets.{name}": _section(datasets, name) for name in datasets}
+    found = None
+    for place, section in places.items():
+        if "mer_factory_output" not in section:
+            continue
+        key, value = f"{place}.mer_factory_output", section["mer_factory_output"]
+        used, why = False, "not set"
+        if value not in _UNSET:
+            used = found is None
+            why = "corrected: analyses, to compute frames around the peak (the fork's runner forgets it)"
+            why = why if used else "another section names it"
+            found = found or Path(str(value))
+        keys[key] = Outcome(key, value, used, why)
+    return found
 
 
 def _nonverbal(inference: Mapping[str, Any], mode: str, keys: dict[str, Outcome]) -> Path | None:

@@ -28,7 +28,14 @@ HYBRID: dict[str, Any] = {
         "num_image_query_token": 1,
         "vis_processor": {"train": {"name": "alpro_video_train", "n_frms": 8}},
     },
-    "datasets": {"mercaptionplus": {"face_or_frame": "multiface_audio_face_frame_text"}},
+    "datasets": {
+        "mercaptionplus": {
+            "face_or_frame": "multiface_audio_face_frame_text",
+            "label_type": "hybird",
+        }
+    },
+    "run": {"max_epoch": 60},
+    "evaluation_datasets_cfg": {},
     "inference": {
         "base_root": "output/results-description",
         "ckpt_root": "xxx",
@@ -93,7 +100,33 @@ def test_which_epochs_are_tested(output: Path) -> None:
         file.unlink()
     with pytest.raises(MerstoreError, match="epoch 5"):
         chosen({}, root)
-    assert epochs(find_checkpoints(root)) == [5]  # named, it is meant
+    assert [epochs(list(stack)) for stack in find_checkpoints(root)] == [[5]]  # named, it is meant
+
+
+def test_other_files_in_the_folder_are_no_checkpoints(output: Path) -> None:
+    root = output / "tiny" / "tiny_20250202000"
+    for name in ("state.pth", "checkpoint_best.pth"):  # as training leaves them
+        (root / name).touch()
+    assert epochs(chosen({}, root)) == [30]
+    assert [epochs(list(stack)) for stack in find_checkpoints(root)] == [[30]]
+    for file in root.glob("checkpoint_0*"):
+        file.unlink()
+    with pytest.raises(MerstoreError, match="no checkpoint"):
+        find_checkpoints(root)
+
+
+def test_what_model_names(
+    config: Path, output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_checkpoints("a.pth") == [(Path("a.pth"),)]
+    assert find_checkpoints("a.pth,b.pth") == [(Path("a.pth"), Path("b.pth"))]
+    Path("a,b.pth").touch()
+    assert find_checkpoints("a,b.pth") == [(Path("a,b.pth"),)]
+    root = Path("output/tiny/tiny_20250202000")
+    stack = (Path("warm.pth"), root / "checkpoint_000030_loss_0.30.pth")
+    assert find_checkpoints(config) == [stack]
+    assert read_fork(config, dataset="mer2023").checkpoints == (stack,)
 
 
 def test_options_are_put_in(tmp_path: Path) -> None:
@@ -132,6 +165,7 @@ def test_a_hybrid_configuration(config: Path, output: Path) -> None:
         "frame": ("frame@CLIP_VIT_LARGE/emotion_peak_8frms", "store"),
         "face": ("face@CLIP_VIT_LARGE/8frms", "media"),
         "audio": ("audio@HUBERT_LARGE/8clips", "store"),  # which the fork cannot
+        "image": ("frame@CLIP_VIT_LARGE/random_1frms", "media"),
     }
     assert [file.name for file in run.checkpoints[0]] == [
         "warm.pth",
@@ -155,10 +189,49 @@ def test_every_key_has_a_fate(config: Path, output: Path) -> None:
     assert fates["model.skip_encoders"][1].startswith("corrected")
     assert fates["model.ckpt_2"][0] is True
     assert fates["inference.ckpt_nmae"] == (False, "nothing reads it; did you mean ckpt_name?")
-    assert fates["datasets"] == (True, "the mode is that of mercaptionplus or ovmerd")
+    assert fates["datasets.mercaptionplus.face_or_frame"] == (True, "the mode")
+    assert fates["datasets.mercaptionplus.label_type"] == (False, "it is of training")
+    assert fates["run.max_epoch"] == (False, "it is of training")
+    assert fates["evaluation_datasets_cfg"][0] is False
     mode = "multiface_audio_face_text"
     run = read_fork(config, dataset="mer2023", face_or_frame=mode, output=output)
-    assert {key.key: key.used for key in run.keys}["datasets"] is False
+    used = {key.key: key.used for key in run.keys}
+    assert used["datasets.mercaptionplus.face_or_frame"] is False
+
+
+def test_peaks_are_where_any_section_says(config: Path, output: Path) -> None:
+    asked = {"dataset": "mer2023", "output": output}
+    run = read_fork(config, **asked)
+    assert run.mer_factory is None
+    training = ["datasets.mercaptionplus.mer_factory_output=facts/train"]
+    run = read_fork(config, training, **asked)
+    assert run.mer_factory == Path("facts/train")
+    run = read_fork(config, [*training, "inference.mer_factory_output=facts"], **asked)
+    assert run.mer_factory == Path("facts")
+    fates = {key.key: (key.used, key.why) for key in run.keys}
+    assert fates["inference.mer_factory_output"][1].startswith("corrected")
+    assert fates["datasets.mercaptionplus.mer_factory_output"] == (
+        False,
+        "another section names it",
+    )
+
+
+def test_what_is_computed_is_computed_as_the_model_section_says(config: Path, output: Path) -> None:
+    """And what is stored is found by the names of the inference section."""
+    options = ["model.visual_encoder=DINO2_LARGE", "model.acoustic_encoder=WAVLM_LARGE"]
+    options += ["model.vis_processor.train.n_frms=16"]
+    run = read_fork(config, options, dataset="mer2023", output=output)
+    views = {name: each.view for name, each in run.template.features.items()}
+    assert views == {
+        "frame": "frame@CLIP_VIT_LARGE/emotion_peak_16frms",
+        "face": "face@DINO2_LARGE/16frms",
+        "audio": "audio@HUBERT_LARGE/8clips",
+        "image": "frame@DINO2_LARGE/random_1frms",
+    }
+    fates = {key.key: key.used for key in run.keys}
+    assert fates["model.visual_encoder"]
+    assert fates["model.vis_processor"]
+    assert not fates["model.acoustic_encoder"]  # all sound is stored
 
 
 def test_the_command_line_goes_before_the_configuration(config: Path, output: Path) -> None:
