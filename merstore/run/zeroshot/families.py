@@ -11,12 +11,14 @@ from merstore.run.zeroshot.asked import Asked
 class Family(ABC):
     """The models of some of transformers' types (``model_type`` of their config.json).
 
-    ``tokenizer``: has the chat template or stands in for it, and decodes. ``kind``: the name of the
-    class in transformers that the weights are loaded with.
+    ``takes``: what of a sample is shown to them, ``"frames"`` or ``"sound"``, or both. ``tokenizer``:
+    has the chat template or stands in for it, and decodes. ``kind``: the name of the class in
+    transformers that the weights are loaded with.
     """
 
     types: ClassVar[tuple[str, ...]]
     kind: ClassVar[str]
+    takes: ClassVar[tuple[str, ...]] = ("frames",)
     tokenizer: Any
 
     @abstractmethod

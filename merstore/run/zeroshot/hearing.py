@@ -17,6 +17,7 @@ from merstore.run.zeroshot.pixels import CLIP, PatchedFrames
 class _Hearing(Family):
     """Through the processor that transformers has for it, which finds the place of a sound in a text."""
 
+    takes = ("sound",)
     processor: ClassVar[str]  # the class in transformers
 
     def __init__(self, folder: ModelFolder) -> None:
@@ -68,6 +69,7 @@ class Qwen25Omni(Family):
 
     types = ("qwen2_5_omni", "qwen2_5_omni_thinker")
     kind = "Qwen2_5OmniThinkerForConditionalGeneration"
+    takes = ("frames", "sound")
 
     def __init__(self, folder: ModelFolder) -> None:
         from transformers import WhisperFeatureExtractor

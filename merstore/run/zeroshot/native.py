@@ -158,7 +158,7 @@ def open_native(
             "adapter, or name a baseline that transformers has"
         )
     model = Native(weights or baseline.weights[0], decoding or baseline.decoding, device=device)
-    if not _alike(model.family, families()[baseline.family]):
+    if model.family.takes != families()[baseline.family].takes:
         raise MerstoreError(
             f"{model.folder.path} is a {model.folder.kind}, and {baseline.name} a {baseline.family}: "
             f"name the baseline {baseline_of(model.folder).name}, or give other weights"
@@ -168,22 +168,13 @@ def open_native(
 
 def baseline_of(folder: ModelFolder) -> Baseline:
     """The baseline as which a model is asked that nobody named: the first one of its family, or else
-    of one that is given its questions alike.
-
-    Raises EncoderError where there is none.
+    of one that is shown the same. Raises EncoderError for a model of no known family.
     """
     family, known = family_of(folder), families()
     ours = [each for each in map(find, names()) if each.family is not None]
     first = [each for each in ours if each.family in family.types]
-    first += [each for each in ours if _alike(family, known[str(each.family)])]
-    if not first:
-        raise EncoderError(f"{folder.path}: no baseline is asked as a {folder.kind} is: name one")
+    first += [each for each in ours if known[str(each.family)].takes == family.takes]
     return first[0]
-
-
-def _alike(one: type[Family], other: type[Family]) -> bool:
-    """Whether two families are given the same kind of question."""
-    return bool({*one.__mro__} & {*other.__mro__} - {*Family.__mro__})
 
 
 def families() -> dict[str, type[Family]]:
