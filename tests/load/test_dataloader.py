@@ -110,6 +110,7 @@ def test_a_loader_abandoned_in_mid_epoch_leaves_no_process(
 
 
 _SCRIPT = """
+import itertools
 import sys
 from torch.utils.data import DataLoader, get_worker_info
 import merstore
@@ -119,15 +120,23 @@ class Dataset(FeatureDataset):
     def __getitems__(self, indices):
         return [item | {"worker": get_worker_info().id} for item in super().__getitems__(indices)]
 
+class Endless:  # so that no worker is being started when Ctrl-C comes, which is torch's own to survive
+    def __iter__(self):
+        return itertools.cycle(range(50))
+
 if __name__ == "__main__":
     path, method, persistent, ending = sys.argv[1:]
     with merstore.open(path) as store:
         dataset = Dataset(store["demo/frame@X/uniform_8frms"])
         loader = DataLoader(
-            dataset, num_workers=2, multiprocessing_context=method, persistent_workers=persistent == "True"
+            dataset,
+            sampler=Endless() if ending == "endless" else None,
+            num_workers=2,
+            multiprocessing_context=method,
+            persistent_workers=persistent == "True",
         )
         served = set()
-        while ending == "endless" or len(served) < 2:
+        while len(served) < 2:
             for batch in loader:
                 served.add(int(batch["worker"]))
                 if len(served) == 2:
