@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from merstore.models.affectgpt.config import Config
 from merstore.models.affectgpt.model import DEFAULT_LLM, AffectGPT, load_llm
 
 _LORA = re.compile(r".*\.lora_[AB]\.default\.weight")
-_SHOWN = 5  # keys in a message
+_LAYER = re.compile(r"(.*?\.layers?\.)(\d+)(\..*)")
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Report:
         return not (self.missing or self.unexpected or self.mismatched)
 
     def __str__(self) -> str:
+        """Every key, those of all layers in one line."""
         lines = [
             f"{', '.join(map(str, self.paths))}: {len(self.loaded)} tensors, "
             f"{self.parameters:,} parameters"
@@ -82,12 +84,13 @@ class Report:
             ("not used", self.unused),
         ):
             if keys:
-                more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
-                lines.append(f"  {len(keys)} {what}: {', '.join(keys[:_SHOWN])}{more}")
-        for key, found, wanted in self.mismatched[:_SHOWN]:
-            lines.append(f"  {key} is {list(found)}, and {list(wanted)} in the model")
-        if len(self.mismatched) > _SHOWN:
-            lines.append(f"  and {len(self.mismatched) - _SHOWN} more of another shape")
+                lines += _told(f"{len(keys)} {what}", [(key, "") for key in keys])
+        if self.mismatched:
+            shapes = [
+                (key, f" is {list(found)}, and {list(wanted)} in the model")
+                for key, found, wanted in self.mismatched
+            ]
+            lines += _told(f"{len(shapes)} of another shape", shapes)
         return "\n".join(lines)
 
 
@@ -140,9 +143,9 @@ def load(
     report = _compared(tuple(file.path for file in files), state, places, model.config)
     if strict and not report.complete:
         raise MerstoreError(
-            f"the checkpoint does not fit the model.\n{report}\nIt was trained with another "
-            "configuration or language model: build the model by the checkpoint's own, give all of "
-            "the files that belong together, or load with strict=False"
+            f"the checkpoint does not fit the model.\n{report}\n{_widths(report)}It was trained with "
+            "another configuration or language model: name its own, give all of the files that belong "
+            "together, or load with strict=False"
         )
     with torch.no_grad():
         for key in report.loaded:
@@ -256,7 +259,9 @@ def _content(path: Path) -> Any:
     try:
         # A mapped file costs memory only for what is used; the old format cannot be mapped.
         mapped = zipfile.is_zipfile(path)
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        with warnings.catch_warnings():  # of a pickle of another version, which is refused anyway
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except FileNotFoundError as error:
         raise MerstoreError(f"{path}: no such checkpoint") from error
     except pickle.UnpicklingError as error:
@@ -307,6 +312,51 @@ def _compared(
         tuple(unused),
         sum(state[key].numel() for key in loaded if state[key].is_floating_point()),
     )
+
+
+def _widths(report: Report) -> str:
+    """A sentence where the language model is of another width."""
+    for key, found, wanted in report.mismatched:
+        if (
+            key.endswith("_proj.weight")
+            and "." not in key[: -len(".weight")]
+            and found[0] != wanted[0]
+        ):
+            return (
+                f"The checkpoint is of a language model that is {found[0]} wide, and this one is "
+                f"{wanted[0]} wide. "
+            )
+    return ""
+
+
+def _told(what: str, keys: Iterable[tuple[str, str]]) -> list[str]:
+    """Lines with all keys and what follows each. Keys that differ in the layer only stand together, as
+    ``layers.{0-27}.mlp``.
+    """
+    layers: dict[tuple[str, str, str], list[int]] = {}
+    for key, more in keys:
+        found = _LAYER.fullmatch(key)
+        before, number, after = found.groups() if found else (key, "-1", "")
+        layers.setdefault((before, after, more), []).append(int(number))
+    rows = [
+        f"{before}{_numbers(numbers) if after else ''}{after}{more}"
+        for (before, after, more), numbers in layers.items()
+    ]
+    return (
+        [f"  {what}: {rows[0]}"] if len(rows) == 1 else [f"  {what}:", *(f"    {r}" for r in rows)]
+    )
+
+
+def _numbers(numbers: list[int]) -> str:
+    """``7``, or ``{0-27}``, or ``{0-3,5}``."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    told = ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+    return told if len(numbers) == 1 else f"{{{told}}}"
 
 
 def _odd(value: Any, at: str = "") -> str:

@@ -3,6 +3,7 @@
 import pickle
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,7 @@ class TestLoading:
             write(tmp_path / "2.pth", {n: v for n, v in second.items() if n not in fused}),
             write(tmp_path / "3.pth", {n: v for n, v in third.items() if n.startswith("multi_")}),
         ]
-        with pytest.raises(MerstoreError, match="14 missing in it: image_llama_proj"):
+        with pytest.raises(MerstoreError, match="14 missing in it:\n    image_llama_proj"):
             load(model, paths[1:])
         report = load(model, paths)
         assert report.complete
@@ -189,8 +190,11 @@ class TestLoading:
         model = tiny()
         state = {n: v for n, v in made_up(model).items() if not n.startswith("llama_model.")}
         path = write(tmp_path / "a.pth", state)
-        with pytest.raises(MerstoreError, match="28 missing in it: llama_model"):
+        with pytest.raises(MerstoreError, match="28 missing in it") as raised:
             load(model, path)
+        lora = "llama_model.base_model.model.model.layers.{0-1}.mlp.up_proj.lora_B.default.weight"
+        assert f"    {lora}\n" in str(raised.value)
+        assert str(raised.value).count("lora_") == 14  # every key, those of both layers together
         frozen = tiny(frozen=frozenset({"frozen_llm"}))  # then there were none to be trained
         assert load(frozen, path).complete
 
@@ -200,8 +204,13 @@ class TestLoading:
         model = tiny()
         with pytest.raises(
             MerstoreError, match=r"affectgpt_proj\.weight is \[32, 768\], and \[64, 768\]"
-        ):
+        ) as raised:
             load(model, path)
+        told = str(raised.value)
+        assert "  30 of another shape:\n" in told
+        assert "language model that is 32 wide, and this one is 64 wide. It was" in told
+        fused = {key for key in made_up(model) if "lora_" not in key and "llama_proj" in key}
+        assert all(f"    {key} is [32" in told for key in fused)
         found = {key: (a, b) for key, a, b in load(model, path, strict=False).mismatched}
         assert found["affectgpt_proj.weight"] == ((32, 768), (64, 768))
 
@@ -210,8 +219,22 @@ class TestLoading:
     ) -> None:
         """A mean in place of an attention misses nothing, and is another model all the same."""
         path = write(tmp_path / "a.pth", made_up(tiny()))
-        with pytest.raises(MerstoreError, match=r"2 not in the model: video_attention_mlp"):
+        with pytest.raises(MerstoreError, match="2 not in the model") as raised:
             load(tiny(video_fusion="mean"), path)
+        keys = "    video_attention_mlp.weight\n    video_attention_mlp.bias\n"
+        assert keys in str(raised.value)
+
+    def test_layers_that_lack_it_are_numbered(
+        self, tiny: Callable[..., AffectGPT], tmp_path: Path
+    ) -> None:
+        model = tiny()
+        state = made_up(model)
+        stem = "llama_model.base_model.model.model.layers.{}.self_attn.k_proj.lora_A.default.weight"
+        del state[stem.format(1)]
+        report = load(model, write(tmp_path / "a.pth", state), strict=False)
+        assert f"  1 missing in it: {stem.format(1)}" in str(report)
+        many = replace(report, missing=tuple(stem.format(n) for n in (5, 0, 1, 2, 7)))
+        assert f"  5 missing in it: {stem.format('{0-2,5,7}')}" in str(many)
 
     def test_action_units_that_the_model_lacks_are_only_told(
         self, tiny: Callable[..., AffectGPT], tmp_path: Path
@@ -223,7 +246,7 @@ class TestLoading:
             "au_attention_mlp.weight", "au_attention_mlp.bias",
             "au_llama_proj.weight", "au_llama_proj.bias",
         }  # fmt: skip
-        assert "4 not used: au_" in str(report)
+        assert "  4 not used:\n    au_" in str(report)
 
     def test_position_numbers_may_be_left_out(
         self, tiny: Callable[..., AffectGPT], tmp_path: Path
@@ -321,7 +344,7 @@ class TestOpening:
 
     def test_of_another_language_model(self, tmp_path: Path) -> None:
         path = write(tmp_path / "a.pth", made_up(AffectGPT(tiny_llm(vocabulary=100))))
-        with pytest.raises(MerstoreError, match=r"missing in it: .*layers\.2"):
+        with pytest.raises(MerstoreError, match=r"14 missing in it:\n.*layers\.2"):
             open_model(path, tiny_llm(vocabulary=100, num_hidden_layers=3))
 
     def test_without_a_configuration(self, tiny: Callable[..., AffectGPT], tmp_path: Path) -> None:
