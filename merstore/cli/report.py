@@ -1,6 +1,6 @@
 """`merstore report`: pages for people, each one file."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +9,12 @@ import click
 from merstore import pages
 from merstore.cli import console
 from merstore.cli.opening import find_view, open_store, store_argument
-from merstore.cli.score import (
-    labels_of,
-    missing_option,
-    naming,
-    predictions_argument,
-    store_option,
-    tables_option,
-    truth_option,
+from merstore.cli.score import options
+from merstore.cli.score.scoring import (
+    score_classes,
+    score_grouped,
+    score_openset,
+    score_unibench,
 )
 from merstore.score.answers import Missing
 
@@ -41,11 +39,12 @@ class _StoreUnlessNamed(click.Group):
     cls=_StoreUnlessNamed,
     context_settings={"ignore_unknown_options": True},
     short_help="a page of a store, or of scores",
-    subcommand_metavar="[store] STORE [VIEW]... | ov PRED...",
+    subcommand_metavar="[store] STORE [VIEW]... | ov PRED... | mer2025 PRED... ...",
 )
 def report_() -> None:
     """Write one HTML page that needs no network: of a store (or some of its views, or a run), or of
-    scores compared.
+    predictions compared as `merstore score` scores them: scores, with --bootstrap their intervals and
+    differences, labels, confusion, coverage, and the samples that are hardest.
     """
 
 
@@ -65,38 +64,121 @@ def store_(store: Path, views: Sequence[str], out: Path) -> None:
     _write(out, page)
 
 
-@report_.command("ov", short_help="predictions of open-vocabulary labels compared")
-@predictions_argument
-@truth_option
-@tables_option
-@missing_option
-@store_option
-@_out
-def ov_(
+@report_.command("ov", short_help="open-vocabulary labels by OV-MER's twelve metrics")
+@options.given(*options.OPENSET, _out)
+def ov_(**how: Any) -> None:
+    """Compare predictions as `merstore score ov` scores them."""
+    from merstore.report import openset
+
+    _openset(openset.OV, **how)
+
+
+@report_.command("mer2025", short_help="open-vocabulary labels by MER2025's two levels")
+@options.given(*options.OPENSET, _out)
+def mer2025_(**how: Any) -> None:
+    """Compare predictions as `merstore score mer2025` scores them."""
+    from merstore.report import openset
+
+    _openset(openset.MER2025, **how)
+
+
+def _openset(
+    texts: Any,
     predictions: Sequence[str],
     truth: Path,
     tables: Path,
     missing: Missing,
     store: Path | None,
+    bootstrap: bool,
+    seed: int,
     out: Path,
 ) -> None:
-    """Compare predictions as `merstore score ov` scores them: scores with intervals, wheels, labels,
-    confusion, coverage, and the samples that are hardest.
-    """
-    from merstore.report import scores
-    from merstore.score.files import read_answers
-    from merstore.score.ov import ov_scores
+    from merstore.report import openset, scores
     from merstore.score.wheels import WheelTables
 
     wheels = WheelTables.load(tables)
-    true = read_answers(truth).labels()
-    labels: dict[str, Any] = {}
-    results = {}
-    for name, found in labels_of(predictions, store):
-        with naming(name):
-            labels[name], results[name] = found, ov_scores(true, found, wheels, missing)
-    page = scores.html(scores.compare(true, labels, results, wheels), str(truth), str(tables))
-    _write(out, page)
+    scored = score_openset(predictions, truth, wheels, missing, store)
+    found = openset.compare(
+        scored.truth,
+        scored.predictions,
+        scored.results,
+        wheels,
+        texts,
+        seed if bootstrap else None,
+        scored.failed,
+    )
+    _write(out, scores.html("scores.html", truth, found, _tables(tables, wheels)))
+
+
+@report_.command("mer2024-ov", short_help="open-vocabulary labels by MER2024's groups of words")
+@options.given(*options.GROUPED, _out)
+def mer2024_ov_(
+    predictions: Sequence[str],
+    truth: Path,
+    groups: Path,
+    missing: Missing,
+    store: Path | None,
+    bootstrap: bool,
+    seed: int,
+    out: Path,
+) -> None:
+    """Compare predictions as `merstore score mer2024-ov` scores them."""
+    from merstore.report import grouped, scores
+    from merstore.score.grouped import read_groups
+
+    of_words = read_groups(groups)
+    scored = score_grouped(predictions, truth, of_words, missing, store)
+    found = grouped.compare(
+        scored.truth,
+        scored.predictions,
+        scored.results,
+        of_words,
+        seed if bootstrap else None,
+        scored.failed,
+    )
+    _write(out, scores.html("scores.html", truth, found, {"groups": str(groups)}))
+
+
+@report_.command("classification", short_help="classes and valences")
+@options.given(*options.CLASSES, _out)
+def classification_(
+    predictions: Sequence[str], truth: str, bootstrap: bool, seed: int, out: Path
+) -> None:
+    """Compare predictions as `merstore score classification` scores them."""
+    from merstore.report import classes, scores
+
+    scored = score_classes(predictions, truth)
+    found = classes.compare(
+        scored.truth, scored.predictions, scored.results, seed if bootstrap else None
+    )
+    _write(out, scores.html("scores.html", truth, found))
+
+
+@report_.command("merunibench", short_help="models on MER-UniBench's nine sets")
+@options.given(*options.UNIBENCH, _out)
+def merunibench_(
+    predictions: Sequence[str],
+    labels: Path,
+    tables: Path,
+    missing: Missing,
+    bootstrap: bool,
+    seed: int,
+    out: Path,
+) -> None:
+    """Compare models as `merstore score merunibench` scores them."""
+    from merstore.report import scores, unibench
+    from merstore.score.unibench_results import boards
+    from merstore.score.wheels import WheelTables
+
+    wheels = WheelTables.load(tables)
+    models = score_unibench(predictions, labels, wheels, missing)
+    found, sets = unibench.compare(models, boards(models, seed if bootstrap else None), wheels)
+    _write(out, scores.html("unibench.html", labels, found, _tables(tables, wheels), sets=sets))
+
+
+def _tables(folder: Path, tables: Any) -> Mapping[str, str]:
+    whose = f"not OV-MER's: {', '.join(tables.changed)}" if tables.changed else "OV-MER's"
+    return {"tables": f"{folder}, {whose} (SHA-256 {tables.digest[:16]}…)"}
 
 
 def _write(out: Path, page: str) -> None:

@@ -1,12 +1,12 @@
 """Several predictions of the same samples, ranked and compared."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from merstore.score.intervals import Comparison, Interval, compare, interval, resampled
+from merstore.score.intervals import Comparison, Interval, Seed, compare, interval, resampled
 
 
 class Result(Protocol):
@@ -24,52 +24,67 @@ class Result(Protocol):
 
 
 Scored = TypeVar("Scored", bound=Result)
+Entry = TypeVar("Entry")
 
 
 @dataclass(frozen=True)
-class Ranked(Generic[Scored]):
+class Ranked(Generic[Entry]):
     """``intervals`` and ``behind`` (how far this one is behind the first of the board) are by value,
     and empty without bootstrap.
     """
 
     name: str
-    result: Scored
+    result: Entry
     values: Mapping[str, float]
     intervals: Mapping[str, Interval]
     behind: Mapping[str, Comparison]
 
 
-def ranked(results: Mapping[str, Scored], by: str, seed: int | None = None) -> list[Ranked[Scored]]:
+def ranked(
+    results: Mapping[str, Scored], by: str, seed: Seed | None = None
+) -> list[Ranked[Scored]]:
     """The results by their value `by`, best first, NaN last, equal ones by name.
 
     seed: of the bootstrap, which is done where it is given.
     """
     values = {name: result.values() for name, result in results.items()}
+    drawn = {} if seed is None else {name: draws(each, seed) for name, each in results.items()}
+    return placed(results, values, drawn, best_first(values, by))
+
+
+def best_first(values: Mapping[str, Mapping[str, float]], by: str) -> list[str]:
+    """The names by their value `by`, the highest first, NaN last, equal ones by name."""
 
     def order(name: str) -> tuple[bool, float, str]:
         value = values[name].get(by, float("nan"))
         return bool(np.isnan(value)), -value, name
 
-    names = sorted(results, key=order)
-    if seed is None:
-        return [Ranked(name, results[name], values[name], {}, {}) for name in names]
-    board: list[Ranked[Scored]] = []
-    first: tuple[dict[str, float], Any] | None = None
-    for name in names:
-        result = results[name]
-        drawn = dict(
-            zip(values[name], resampled(len(result), result.resample, seed=seed).T, strict=True)
-        )
-        intervals = {value: interval(column) for value, column in drawn.items()}
-        behind = {}
-        if first is not None:
-            best, best_drawn = first
-            behind = {
-                value: compare(best[value], values[name][value], best_drawn[value], drawn[value])
-                for value in drawn
-                if value in best_drawn
-            }
-        else:
-            first = values[name], drawn
-        board.append(Ranked(name, result, values[name], intervals, behind))
+    return sorted(values, key=order)
+
+
+def draws(result: Result, seed: Seed) -> dict[str, np.ndarray]:
+    """Each value of the result on the resamplings: float64 ``[draws]``."""
+    found = resampled(len(result), result.resample, seed=seed)
+    return dict(zip(result.values(), found.T, strict=True))
+
+
+def placed(
+    results: Mapping[str, Entry],
+    values: Mapping[str, Mapping[str, float]],
+    drawn: Mapping[str, Mapping[str, np.ndarray]],
+    order: Sequence[str],
+) -> list[Ranked[Entry]]:
+    """The results in this order, with intervals, and compared with the first, where there are draws
+    of their values.
+    """
+    board: list[Ranked[Entry]] = []
+    for name in order:
+        mine, best = drawn.get(name, {}), drawn.get(order[0], {})
+        behind = {
+            value: compare(values[order[0]][value], values[name][value], best[value], mine[value])
+            for value in mine
+            if board and value in best
+        }
+        intervals = {value: interval(column) for value, column in mine.items()}
+        board.append(Ranked(name, results[name], values[name], intervals, behind))
     return board

@@ -1,7 +1,7 @@
 """Classes and valences that were handed in, against the truth: MER2023 to MER2025's first tracks."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ VALUE_FIELDS = ("valence", "val")
 NO_VALENCE = -10.0  # MER2023's test3 has this where nobody said
 
 _Row = Mapping[str, Any]
+_Rows = Sequence[tuple[str, _Row, _Row]]  # name, true row, predicted row
 
 
 @dataclass(frozen=True)
@@ -29,39 +30,34 @@ class ChallengeScore:
     """Scores by name: ``waf`` and ``acc`` of ``n`` classes, ``mse``, ``pcc`` and ``ccc`` of
     ``n_values`` valences, and MER2023's ``emoval`` = waf - mse / 4 where there are both.
 
-    ``other``: predicted classes that no sample truly has. ``classes``: ``[n, 2]`` texts, truth and
-    prediction; ``valences``: ``[n_values, 2]`` float64.
+    ``empty``: samples whose predicted class is; ``other``: predicted classes that no sample truly
+    has. ``names``: the samples, sorted, of which at least one of the two is known; ``classes``: ``[N, 2]``
+    int64, truth and prediction as places in ``labels``, -1 where the class is not known;
+    ``valences``: ``[N, 2]`` float64, NaN where the valence is not.
     """
 
     n: int
     n_values: int
     scores: Mapping[str, float]
+    empty: tuple[str, ...]
     other: Mapping[str, int]
+    names: tuple[str, ...]
+    labels: tuple[str, ...]
     classes: np.ndarray
     valences: np.ndarray
 
     def __len__(self) -> int:
-        return max(self.n, self.n_values)
+        return len(self.names)
 
     def values(self) -> dict[str, float]:
         return dict(self.scores)
 
     def resample(self, rows: np.ndarray) -> np.ndarray:
-        """The values if these had been the samples.
-
-        Raises MerstoreError where not every sample has both a class and a valence, so that there
-        are no common samples to draw.
+        """The values if these had been the samples; NaN where none of them has a class, or a
+        valence, that is known.
         """
-        both = [array for array in (self.classes, self.valences) if len(array)]
-        if len({len(array) for array in both}) > 1:
-            raise MerstoreError(
-                f"{self.n:,} samples have a class and {self.n_values:,} a valence: intervals need "
-                "both of each sample; leave one column out of the truth"
-            )
-        classes, valences = (
-            array[rows] if len(array) else array for array in (self.classes, self.valences)
-        )
-        return np.array(list(_scores(classes, valences).values()))
+        found = _scores(self.classes[rows], self.valences[rows])
+        return np.array([found.get(name, np.nan) for name in self.scores])
 
 
 def challenge_score(truth: Mapping[str, _Row], predictions: Mapping[str, _Row]) -> ChallengeScore:
@@ -73,46 +69,69 @@ def challenge_score(truth: Mapping[str, _Row], predictions: Mapping[str, _Row]) 
     or a valence is no number.
     """
     found, _ = aligned(truth, predictions, "error", {})
-    true_rows, rows = [truth[name] for name, _ in found], [row for _, row in found]
-    names = [name for name, _ in found]
-    classes, valences = [], []
-    true_field, field = _field(true_rows, CLASS_FIELDS), _field(rows, CLASS_FIELDS)
-    if true_field and field:
-        for name, true, row in zip(names, true_rows, rows, strict=True):
-            label = _class(name, true.get(true_field))
-            if label:
-                classes.append((label, _class(name, row.get(field))))
-    true_field, field = _field(true_rows, VALUE_FIELDS), _field(rows, VALUE_FIELDS)
-    if true_field and field:
-        for name, true, row in zip(names, true_rows, rows, strict=True):
-            value = _value(name, true.get(true_field))
-            if value == NO_VALENCE or np.isnan(value):
-                continue
-            guess = _value(name, row.get(field))
-            if not np.isfinite(guess):
-                raise MerstoreError(
-                    f"sample {name}: the predicted valence is {guess}: give a number"
-                )
-            valences.append((value, guess))
-    if not classes and not valences:
+    rows = [(name, truth[name], row) for name, row in found]
+    pairs, valences = _classes(rows), _valences(rows)
+    known, rated = [bool(true) for true, _ in pairs], ~np.isnan(valences[:, 0])
+    some = rated | known
+    if not some.any():
         raise MerstoreError(
             f"nothing to score: truth and predictions both need one of {', '.join(CLASS_FIELDS)} or "
             f"one of {', '.join(VALUE_FIELDS)}, and known labels"
         )
-    class_array, value_array = np.array(classes, str), np.array(valences, np.float64)
-    known = {true for true, _ in classes}
-    other = Counter(guess for _, guess in classes if guess not in known)
+    # in the order of the texts, so that the sums over the classes are those over texts
+    labels = sorted({label for pair in pairs if pair[0] for label in pair})
+    places = {label: place for place, label in enumerate(labels)}
+    classes = np.array(
+        [[places[true], places[guess]] if true else [-1, -1] for true, guess in pairs]
+    )
+    true_ones = {true for true, _ in pairs}
+    other = Counter(guess for _, guess in pairs if guess and guess not in true_ones)
     return ChallengeScore(
-        len(classes),
-        len(valences),
-        _scores(class_array, value_array),
+        sum(known),
+        int(rated.sum()),
+        _scores(classes, valences),
+        tuple(row[0] for row, (true, guess) in zip(rows, pairs, strict=True) if true and not guess),
         dict(sorted(other.items(), key=lambda pair: (-pair[1], pair[0]))),
-        class_array,
-        value_array,
+        tuple(row[0] for row, here in zip(rows, some, strict=True) if here),
+        tuple(labels),
+        classes[some],
+        valences[some],
     )
 
 
+def ranked_by(results: Iterable[ChallengeScore]) -> str:
+    """What predictions are ranked by: ``waf``, or ``ccc`` where none has classes."""
+    return "waf" if any("waf" in result.scores for result in results) else "ccc"
+
+
+def _classes(rows: _Rows) -> list[tuple[str, str]]:
+    """Truth and prediction of each sample, both empty where the class is not known."""
+    true_field, field = _fields(rows, CLASS_FIELDS)
+    pairs = []
+    for name, true, row in rows:
+        label = _class(name, true.get(true_field)) if field else ""
+        pairs.append((label, _class(name, row.get(field)) if label else ""))
+    return pairs
+
+
+def _valences(rows: _Rows) -> np.ndarray:
+    """Truth and prediction of each sample, float64 ``[N, 2]``; NaN where the valence is not known."""
+    true_field, field = _fields(rows, VALUE_FIELDS)
+    valences = np.full((len(rows), 2), np.nan)
+    for place, (name, true, row) in enumerate(rows):
+        value = _value(name, true.get(true_field)) if field else np.nan
+        if value == NO_VALENCE or np.isnan(value):
+            continue
+        guess = _value(name, row.get(field))
+        if not np.isfinite(guess):
+            raise MerstoreError(f"sample {name}: the predicted valence is {guess}: give a number")
+        valences[place] = value, guess
+    return valences
+
+
 def _scores(classes: np.ndarray, valences: np.ndarray) -> dict[str, float]:
+    """Of the samples where they are known."""
+    classes, valences = classes[classes[:, 0] >= 0], valences[~np.isnan(valences[:, 0])]
     scores: dict[str, float] = {}
     if len(classes):
         true, guessed = classes.T
@@ -129,8 +148,13 @@ def _scores(classes: np.ndarray, valences: np.ndarray) -> dict[str, float]:
     return scores
 
 
-def _field(rows: Sequence[_Row], names: Sequence[str]) -> str | None:
-    return next((name for name in names if any(name in row for row in rows)), None)
+def _fields(rows: _Rows, names: Sequence[str]) -> tuple[str, str]:
+    """What the truth calls it, and what the prediction does; empty unless both have it."""
+    found = [
+        next((name for name in names if any(name in row[side] for row in rows)), "")
+        for side in (1, 2)
+    ]
+    return (found[0], found[1]) if all(found) else ("", "")
 
 
 def _class(name: str, value: Any) -> str:

@@ -24,7 +24,8 @@ class GroupedScore:
     """``average`` is what MER2024 ranks by: the mean of the other two, no F.
 
     ``missing`` and ``empty``: samples without a prediction, and without a predicted word, those
-    among them. ``samples``: ``[N, 2]`` float64, accuracy and recall of each.
+    among them. ``names``: the samples, sorted; ``samples``: ``[N, 2]`` float64, accuracy and recall
+    of each.
     """
 
     accuracy: float
@@ -32,6 +33,7 @@ class GroupedScore:
     average: float
     missing: tuple[str, ...]
     empty: tuple[str, ...]
+    names: tuple[str, ...]
     samples: np.ndarray
 
     def __len__(self) -> int:
@@ -69,18 +71,21 @@ def grouped_score(
     empty = tuple(name for name, answer in found if not answer)
     samples = np.zeros((len(found), 2))
     for number, (name, answer) in enumerate(found):
-        first = {word: group[0] for group in groups[name] for word in group}
-        true, guessed = (
-            {first.get(word, word) for word in map(str.lower, words)}
-            for words in (truth[name], answer)
-        )
+        true, guessed = (first_words(words, groups[name]) for words in (truth[name], answer))
         if not true:
             raise MerstoreError(f"sample {name} has no true label: leave it out of the truth")
         if guessed:
             hits = len(true & guessed)
             samples[number] = hits / len(guessed), hits / len(true)
     accuracy, recall = mean(samples[:, 0]), mean(samples[:, 1])
-    return GroupedScore(accuracy, recall, mean([accuracy, recall]), absent, empty, samples)
+    names = tuple(name for name, _ in found)
+    return GroupedScore(accuracy, recall, mean([accuracy, recall]), absent, empty, names, samples)
+
+
+def first_words(labels: Labels, groups: Groups) -> set[str]:
+    """What stands for the labels of a sample: the first word of the group, or the word itself."""
+    first = {word: group[0] for group in groups for word in group}
+    return {first.get(word, word) for word in map(str.lower, labels)}
 
 
 def read_groups(path: Path) -> dict[str, Groups]:

@@ -5,7 +5,7 @@ the percentiles (Efron and Tibshirani 1993, 13). Two predictions of the same sam
 the same draws (Koehn 2004).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -34,8 +34,11 @@ class Comparison(NamedTuple):
     p: float
 
 
+Seed = int | Sequence[int]  # none below 0
+
+
 def resampled(
-    n: int, statistic: Callable[[np.ndarray], np.ndarray], draws: int = DRAWS, seed: int = 0
+    n: int, statistic: Callable[[np.ndarray], np.ndarray], draws: int = DRAWS, seed: Seed = 0
 ) -> np.ndarray:
     """``statistic(rows) [K]`` of `draws` resamplings of `n` samples: float64 ``[draws, K]``.
 

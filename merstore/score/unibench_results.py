@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from merstore.corpora import find, open_corpus
 from merstore.corpora.unibench import TEST_SPLITS
 from merstore.errors import MerstoreError
 from merstore.score.answers import Missing
-from merstore.score.board import Ranked, ranked
+from merstore.score.board import Ranked, best_first, draws, placed
 from merstore.score.files import OPENSET, SENTIMENT, read_answers
 from merstore.score.ov import OvScores, mean, ov_scores
 from merstore.score.unibench import HitRate, SignScore, hit_rate, sign_score
@@ -31,12 +33,28 @@ class Truth(NamedTuple):
 
 
 class SetResult(NamedTuple):
-    """``score`` is the one that MER-UniBench reports, ``value`` its name among the result's values."""
+    """``score`` is the one that MER-UniBench reports, ``value`` its name among the result's values.
+    ``answers``: by name, lists of labels, or texts in a set of sentiment.
+    """
 
     file: str
     value: str
     score: float
     result: Result
+    truth: Truth
+    answers: Mapping[str, Any]
+
+
+Sets = Mapping[str, SetResult]
+
+
+class Boards(NamedTuple):
+    """``models``: by the value ``mean``, which one that lacks a set has not; those come last, with
+    more sets first. ``sets``: by set, the models that have it, best first.
+    """
+
+    models: list[Ranked[Sets]]
+    sets: dict[str, dict[str, Ranked[Result]]]
 
 
 def score_results(
@@ -66,7 +84,7 @@ def score_results(
             raise MerstoreError(
                 f"{name}: {sets[truth.key].file} is of {truth.key} and {model} too: give one of them"
             )
-        sets[truth.key] = SetResult(name, *_scored(truth, path, tables, missing))
+        sets[truth.key] = _scored(name, truth, path, tables, missing)
     if not models:
         raise MerstoreError(
             f"no *{OPENSET} of a set of classes or labels, nor *{SENTIMENT} of one of sentiment"
@@ -81,18 +99,36 @@ def total(sets: Mapping[str, SetResult]) -> float:
     return mean([sets[key].score for key in SETS]) if len(sets) == len(SETS) else float("nan")
 
 
-def boards(
-    models: Mapping[str, Mapping[str, SetResult]], seed: int | None = None
-) -> dict[str, dict[str, Ranked[Result]]]:
-    """By set, how each model stands among those that have it, best first; see `board.ranked`."""
-    found = {}
-    for key in SETS:
-        results = {model: sets[key] for model, sets in models.items() if key in sets}
-        if results:
-            value = next(iter(results.values())).value
-            board = ranked({model: each.result for model, each in results.items()}, value, seed)
-            found[key] = {entry.name: entry for entry in board}
-    return found
+def boards(models: Mapping[str, Sets], seed: int | None = None) -> Boards:
+    """How the models stand, on the whole and in each set; see `merstore.score.board.ranked`.
+
+    The samples of each set are drawn independently of the other sets', for all models alike; a draw
+    of the mean is the mean of one draw of each set.
+    """
+    sets = {}
+    drawn: dict[str, list[np.ndarray]] = {model: [] for model in models}
+    for number, key in enumerate(SETS):
+        here = {model: found[key] for model, found in models.items() if key in found}
+        if not here:
+            continue
+        value = next(iter(here.values())).value
+        results = {model: each.result for model, each in here.items()}
+        values = {model: result.values() for model, result in results.items()}
+        columns = {}
+        if seed is not None:
+            columns = {model: draws(each, (seed, number)) for model, each in results.items()}
+        for model, found in columns.items():
+            drawn[model].append(found[value])
+        board = placed(results, values, columns, best_first(values, value))
+        sets[key] = {entry.name: entry for entry in board}
+    means = {model: {"mean": total(found)} for model, found in models.items()}
+    whole = {
+        model: {"mean": np.mean(columns, axis=0)}
+        for model, columns in drawn.items()
+        if len(columns) == len(SETS)
+    }
+    order = sorted(best_first(means, "mean"), key=lambda model: -len(models[model]))
+    return Boards(placed(models, means, whole, order), sets)
 
 
 def read_truth(corpus: str, root: Path) -> Truth:
@@ -118,18 +154,19 @@ def read_truth(corpus: str, root: Path) -> Truth:
 
 
 def _scored(
-    truth: Truth, path: Path, tables: WheelTables, missing: Missing
-) -> tuple[str, float, Result]:
+    name: str, truth: Truth, path: Path, tables: WheelTables, missing: Missing
+) -> SetResult:
     try:
         if truth.kind == "number":
-            signs = sign_score(truth.labels, read_answers(path, "sentiment").texts(), missing)
-            return "waf", signs.waf, signs
+            signs = read_answers(path, "sentiment").texts()
+            found = sign_score(truth.labels, signs, missing)
+            return SetResult(name, "waf", found.waf, found, truth, signs)
         labels = read_answers(path).labels()
         if truth.kind == "list":
             scores = ov_scores(truth.labels, labels, tables, missing)
-            return "MER2025-L1", scores.level1.f, scores
+            return SetResult(name, "MER2025-L1", scores.level1.f, scores, truth, labels)
         hits = hit_rate(truth.labels, labels, tables, missing)
-        return "hit rate", hits.rate, hits
+        return SetResult(name, "hit rate", hits.rate, hits, truth, labels)
     except MerstoreError as error:
         raise type(error)(f"{path}: {error}") from None
 

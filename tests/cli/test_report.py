@@ -102,4 +102,4 @@ def test_the_released_answers_of_three_models(cli: Merstore, shared: Path, tmp_p
     page = out.read_text()
     Page(page).check()
     assert "<strong>47.22 %</strong>" in page
-    assert ", OV-MER's (SHA-256" in page
+    assert ", OV-MER&#39;s (SHA-256" in page

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from score_tables import write_tables
+from unibench_sets import truths, write_labels, write_results, write_wheels
 
 import merstore
 
@@ -123,7 +124,7 @@ class TestOv:
         ("text", "told"),
         [
             ("name,openset\n", "the truth has no sample"),
-            ("name,openset\ns1,[sad]\ns1,[fear]\n", r"truth.csv: 1 names are there twice: s1"),
+            ("name,openset\ns1,[sad]\ns1,[fear]\n", "truth.csv: a name is there twice: s1"),
         ],
     )
     def test_a_truth_that_is_none(
@@ -164,6 +165,16 @@ class TestClassification:
         assert result.lines[-1].endswith("classes that no sample truly has: joy 1")
         assert "WAF" in result.lines[0]
 
+    def test_no_class_is_empty_and_no_other_class(
+        self, cli: Merstore, tmp_path: Path, truth: Path
+    ) -> None:
+        path = tmp_path / "ours.csv"
+        path.write_text("name,discrete,valence\na,,-1\nb,happy,1\n")
+        args = ["score", "classification", "--truth", f"{truth}#test1_corpus", path]
+        found = cli(*args, "--json").json[str(path)]
+        assert (found["n_empty"], found["empty"], found["other"]) == (1, ["a"], {})
+        assert cli(*args).lines[1].split()[-3:] == ["2", "1", "0"]
+
     def test_a_label_file_needs_its_array(self, cli: Merstore, truth: Path) -> None:
         result = cli("score", "classification", "--truth", truth, "ours.csv")
         assert result.code == 1
@@ -193,6 +204,31 @@ class TestMerunibench:
         assert sure["ovmerdplus"]["intervals"]["M1"] == {"low": 1, "high": 1}
         table = cli(*args, tmp_path / "output", "--bootstrap").lines
         assert "100.00 (100.00-100.00)" in table[1]
+
+    def test_the_mean_of_all_nine_has_an_interval(self, cli: Merstore, tmp_path: Path) -> None:
+        sets = truths(10, ("sad", "joy", "anger"))
+        tables = write_wheels(tmp_path / "emotion_wheel")
+        labels = write_labels(tmp_path / "dataset", sets)
+        for model, right in (("bad", 0.3), ("good", 0.9)):
+            write_results(tmp_path / "output", sets, model, right)
+        args = ["score", "merunibench", "--labels", labels, "--tables", tables, tmp_path / "output"]
+        found = cli(*args, "--bootstrap", "--json").json
+        best, other = found
+        assert best.endswith("good/checkpoint_1")
+        assert found[best]["mean"] == np.mean([x["score"] for x in found[best]["sets"].values()])
+        mean = found[best]["intervals"]["mean"]
+        assert mean["low"] < found[best]["mean"] < mean["high"]
+        behind = found[other]["behind"]
+        assert behind["first"] == best
+        difference = found[best]["mean"] - found[other]["mean"]
+        assert behind["mean"]["difference"] == difference
+        lines = cli(*args, "--bootstrap").lines
+        assert lines[0].split()[:4] == ["MODEL", "MEAN", "95%", "BEHIND"]
+        told = f"{100 * mean['low']:.2f}-{100 * mean['high']:.2f}"
+        assert lines[1].split()[:3] == [best, f"{100 * found[best]['mean']:.2f}", told]
+        assert lines[2].split()[3] == f"{100 * difference:.2f}"
+        assert "95%" not in cli(*args).lines[0]
+        assert cli(*args, "--bootstrap", "--seed", -1).code == 2
 
 
 class TestSubmission:

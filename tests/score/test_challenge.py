@@ -52,10 +52,33 @@ def test_what_is_unknown_is_not_scored_and_counted() -> None:
     rows = {name: {"emo": "happy", "val": 0.5} for name in truth}
     found = challenge_score(truth, rows)
     assert (found.n, found.n_values, found.other) == (2, 2, {"happy": 2})
-    with pytest.raises(MerstoreError, match="3 samples have a class and 2 a valence"):
-        challenge_score(
-            truth | {"e": {"emo": "sad", "val": -10}}, rows | {"e": rows["a"]}
-        ).resample(np.arange(3))
+    assert (found.names, found.empty) == (tuple("abcd"), ())
+
+
+def test_an_empty_class_is_wrong_and_told() -> None:
+    truth = {name: {"emo": "sad"} for name in "abc"}
+    rows = {"a": {"emo": ""}, "b": {"emo": float("nan")}, "c": {"emo": "sad"}}
+    found = challenge_score(truth, rows)
+    assert (found.scores["acc"], found.empty, found.other) == (1 / 3, ("a", "b"), {})
+
+
+def test_samples_with_a_class_or_a_valence_alone_are_drawn_together() -> None:
+    truth: dict[str, dict[str, Any]] = {
+        "a": {"emo": "sad", "val": -10}, "b": {"emo": "", "val": 0.5}, "c": {"emo": "happy", "val": 1},
+        "d": {"emo": "sad", "val": 2}, "none": {"emo": "", "val": ""},
+    }  # fmt: skip
+    rows = {name: {"emo": "sad", "val": 0} for name in truth}
+    found = challenge_score(truth, rows)
+    assert (len(found), found.n, found.n_values) == (4, 3, 3)
+    for chosen in ("abcd", "ab", "bcc", "dda"):
+        # the same sample may be drawn twice
+        drawn = {str(place): truth[name] for place, name in enumerate(chosen)}
+        expected = challenge_score(drawn, dict.fromkeys(drawn, rows["a"])).values()
+        again = found.resample(np.array(["abcd".index(name) for name in chosen]))
+        known = dict(zip(found.values(), again, strict=True))
+        assert known == pytest.approx(dict.fromkeys(known, np.nan) | expected, nan_ok=True)
+    # of valences alone there is no class to score
+    assert np.isnan(found.resample(np.array([1, 1]))[list(found.scores).index("waf")])
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from unibench_sets import truths, write_labels, write_results, write_wheels
 
 from merstore.errors import InvalidKey, MerstoreError
 from merstore.score.files import OPENSET, SENTIMENT, prediction_files
 from merstore.score.unibench import HitRate, SignScore
-from merstore.score.unibench_results import SETS, boards, read_truth, score_results, total
+from merstore.score.unibench_results import (
+    SETS,
+    SetResult,
+    boards,
+    read_truth,
+    score_results,
+    total,
+)
 from merstore.score.wheels import WheelTables
 
 
@@ -86,10 +94,70 @@ def test_models_are_compared_set_by_set(output: Path, labels: Path, tables: Whee
     models = score_results(prediction_files(str(output)), labels, tables)
     one, two = models
     found = boards(models, seed=0)
-    assert list(found) == ["mer2023", "ovmerdplus"]
-    assert list(found["mer2023"]) == [one, two]
-    assert "MER2025-L1" in found["ovmerdplus"][two].behind
-    assert boards(models)["mer2023"][one].intervals == {}
+    assert list(found.sets) == ["mer2023", "ovmerdplus"]
+    assert list(found.sets["mer2023"]) == [one, two]
+    assert "MER2025-L1" in found.sets["ovmerdplus"][two].behind
+    assert boards(models).sets["mer2023"][one].intervals == {}
+
+
+def test_a_model_that_lacks_a_set_has_no_mean_and_comes_last(
+    output: Path, labels: Path, tables: WheelTables
+) -> None:
+    (output / f"results-mer2023/ours_lr1/checkpoint_1{OPENSET}").unlink()
+    models = score_results(prediction_files(str(output)), labels, tables)
+    found = boards(models, seed=0).models
+    assert [entry.name[-1] for entry in found] == ["2", "1"]
+    assert all(math.isnan(entry.values["mean"]) for entry in found)
+    assert [(entry.intervals, entry.behind) for entry in found] == [({}, {})] * 2
+
+
+@pytest.fixture(scope="module")
+def nine(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, SetResult]]:
+    """Two models on all nine sets."""
+    root = tmp_path_factory.mktemp("nine")
+    sets = truths(30, ("sad", "joy", "anger", "happy"))
+    for model, right in (("good", 0.8), ("fair", 0.7)):
+        write_results(root / "output", sets, model, right)
+    files = prediction_files(str(root / "output"), (OPENSET, SENTIMENT))
+    labels = write_labels(root / "dataset", sets)
+    return score_results(files, labels, WheelTables.load(write_wheels(root / "wheels")))
+
+
+def test_the_mean_is_drawn_by_drawing_each_set(nine: dict[str, dict[str, SetResult]]) -> None:
+    found = boards(nine, seed=3)
+    first, other = found.models
+    assert first.name.endswith("good/checkpoint_1")
+    drawn = {}
+    for model, sets in nine.items():
+        columns = []
+        for number, key in enumerate(SETS):
+            each = sets[key].result
+            place = list(each.values()).index(sets[key].value)
+            rng = np.random.default_rng((3, number))
+            rows = (rng.integers(0, len(each), len(each)) for _ in range(1000))
+            columns.append([each.resample(some)[place] for some in rows])
+        drawn[model] = np.mean(columns, axis=0)
+    low, high = np.percentile(drawn[first.name], (2.5, 97.5))
+    assert first.intervals["mean"] == pytest.approx((low, high))
+    behind = np.percentile(drawn[first.name] - drawn[other.name], (2.5, 97.5))
+    assert (other.behind["mean"].low, other.behind["mean"].high) == pytest.approx(tuple(behind))
+    assert other.behind["mean"].difference == first.values["mean"] - other.values["mean"]
+    # as of nine that have nothing to do with one another
+    widths = [
+        interval.high - interval.low
+        for key in SETS
+        for interval in [found.sets[key][first.name].intervals[nine[first.name][key].value]]
+    ]
+    assert high - low == pytest.approx(np.sqrt(np.sum(np.square(widths))) / 9, rel=0.15)
+
+
+def test_the_seed_decides_the_draws(nine: dict[str, dict[str, SetResult]]) -> None:
+    model = next(iter(nine))
+    one, same, other = (
+        boards({model: nine[model]}, seed).models[0].intervals["mean"] for seed in (0, 0, 1)
+    )
+    assert one == same
+    assert one != other
 
 
 def test_a_path_that_tells_no_set(tmp_path: Path, labels: Path, tables: WheelTables) -> None:
