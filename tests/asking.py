@@ -1,11 +1,19 @@
-"""Tiny random models that hear, in folders laid out as released ones are."""
+"""Tiny random models that hear, in folders laid out as released ones are, and a baseline that answers
+by a script. A module, so that other processes can import it.
+"""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import merstore
 from merstore.extract.models import quiet
+from merstore.extract.reading import Refusal
+from merstore.run.inference.tasks import Task
+from merstore.run.zeroshot.asked import Answerer, Asked, Said
+from merstore.run.zeroshot.baselines import Baseline, Sound
+from merstore.run.zeroshot.running import Runner
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]  # the first has number 0
 SENTENCES = ["She is happy and proud of it.", "He looks sad, jealous, ashamed; the voice is low."]
@@ -190,3 +198,66 @@ def _as_part(folder: Path, kind: str, part: str) -> Path:
     whole = {"model_type": kind, f"{part}_config": config}
     (folder / "config.json").write_text(json.dumps(whole), encoding="utf-8")
     return folder
+
+
+TOY = Baseline(
+    "toy",
+    "Toy",
+    "video",
+    "video and audio",
+    "before",
+    ";",
+    frames="even_2frms",
+    sound=Sound(16_000, 0.5, "mean"),
+    cut=("</s>",),
+)
+
+
+class Scripted(Answerer):
+    """Answers from what it is shown, what it hears, its prompt and its seed, all of which must be
+    right for the answer to be. ``log``: gets the names that it was asked about. ``odd``: what it
+    says, or raises, of some samples. ``told``: called with the name before each answer.
+    """
+
+    name = "scripted"
+
+    def __init__(
+        self,
+        log: Path,
+        odd: Mapping[str, Any] | None = None,
+        told: Callable[[str], None] | None = None,
+    ) -> None:
+        self.log = log
+        self.odd = odd or {}
+        self.told = told
+
+    def spec(self) -> dict[str, Any]:
+        return {"backend": "script"}
+
+    def answer(self, asked: Sequence[Asked], seeds: Sequence[int]) -> list[str | Said | Refusal]:
+        found = []
+        for each, seed in zip(asked, seeds, strict=True):
+            if self.told:
+                self.told(each.name)
+            with self.log.open("a") as log:
+                log.write(f"{each.name}\n")
+            odd = self.odd.get(each.name)
+            if isinstance(odd, BaseException):
+                raise odd
+            found.append(scripted(each, seed) if odd is None else odd)
+        return found
+
+
+def scripted(asked: Asked, seed: int) -> str:
+    seen = [] if asked.frames is None else [int(frame.sum()) for frame in asked.frames]
+    when = [] if asked.seconds is None else [round(each, 3) for each in asked.seconds.tolist()]
+    heard = None if asked.sound is None else (len(asked.sound), float(asked.sound.sum()))
+    return f"{asked.name} {seen} {when} {heard} {seed} {asked.prompt}"
+
+
+def answer_toy(path: Path, clips: Mapping[str, Path], log: Path, told: Any) -> None:
+    """Answers in a process of its own; its progress goes to the connection `told`, then its report."""
+    with merstore.open(path, "a") as store:
+        runner = Runner(store, TOY, Scripted(log), jobs=0, tell=lambda each: told.send(each.done))
+        told.send(runner.run(Task("toy", list(clips), materials=clips)))
+    told.close()
