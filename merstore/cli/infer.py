@@ -64,7 +64,18 @@ _path = click.Path(path_type=Path)
     multiple=True,
     help="Another view than the template's, such as frame=frame@CLIP_VIT_LARGE/uniform_16frms.",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
+@click.option(
+    "--backend",
+    type=click.Choice(("transformers", "vllm")),
+    default="transformers",
+    show_default=True,
+    help="What generates; vllm is an extra.",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    help="Samples that are answered at once  [default: 16; vllm: 256].",
+)
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=1200, show_default=True)
 @click.option("--max-length", type=click.IntRange(min=2), default=2000, show_default=True)
 @click.option("--sample", is_flag=True, help="Draw answers instead of taking the likeliest words.")
@@ -262,6 +273,7 @@ def _ask(
             analysis=asked["mer_factory"],
             models=asked["encoders"],
             weights=_weights(asked),
+            backend=asked["backend"],
             device=asked["device"],
             settings=_settings(asked),
             seed=asked["seed"],
@@ -313,6 +325,7 @@ def _run(
             recipes=recipes_of(asked["encoders"], _weights(asked), asked["device"]),
             settings=_settings(asked),
             seed=asked["seed"],
+            backend=asked["backend"],
             batch=asked["batch_size"],
             device=asked["device"],
             retry=asked["retry"],

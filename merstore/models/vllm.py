@@ -1,5 +1,6 @@
 """vLLM, which is an extra."""
 
+import os
 from typing import Any
 
 from merstore.errors import MerstoreError
@@ -7,6 +8,9 @@ from merstore.errors import MerstoreError
 
 def vllm() -> Any:
     """The package. Raises MerstoreError where it is missing."""
+    # Its messages go to stdout otherwise, where answers and JSON are.
+    os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     try:
         import vllm  # type: ignore[import-not-found, unused-ignore]
     except ImportError as error:

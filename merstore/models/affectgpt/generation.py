@@ -136,10 +136,10 @@ class Generator:
         try:
             encoded = self.tokens.encode(request.prompt, self.limit)
         except MerstoreError as error:
-            raise _named(request, error) from error
+            raise named(request, error) from error
         rows = self.model.vocabulary
         if foreign := [id for id in encoded.ids if id >= rows and id not in self._held]:
-            raise _named(
+            raise named(
                 request,
                 f"token {foreign[0]} of the prompt is beyond the language model's {rows}: the "
                 "tokenizer is of another model",
@@ -147,14 +147,14 @@ class Generator:
         needed = set(encoded.places)
         if "multi" in needed:
             if request.multi not in {"face", "frame"}:
-                raise _named(
+                raise named(
                     request,
                     f"the prompt has a place for fused features, of face or frame: multi says "
                     f"{request.multi!r}",
                 )
             needed = needed - {"multi"} | {request.multi, "audio"}
         if missing := sorted(needed - set(request.features)):
-            raise _named(request, f"the prompt needs features of {', '.join(missing)}")
+            raise named(request, f"the prompt needs features of {', '.join(missing)}")
         return encoded
 
     @torch.inference_mode()
@@ -170,7 +170,7 @@ class Generator:
         output = self._generate(embedded, mask, requests)
         return [
             self._answer(row, one, request)
-            for row, one, request in zip(output.tolist(), encoded, requests, strict=True)
+            for row, one, request in zip(output, encoded, requests, strict=True)
         ]
 
     def _vectors(
@@ -192,14 +192,16 @@ class Generator:
             try:
                 fused = self.model(features, sorted(places), multi)
             except MerstoreError as error:
-                raise _named(requests[members[0]], error) from error
+                raise named(requests[members[0]], error) from error
             for name, rows in fused.items():
                 whole = vectors.setdefault(name, rows.new_zeros(len(requests), *rows.shape[1:]))
                 whole[members] = rows
         return vectors
 
-    def _generate(self, embedded: Tensor, mask: Tensor, requests: Sequence[Request]) -> Tensor:
-        """The new tokens ``[B, N]`` of each row; what follows a row's ending means nothing."""
+    def _generate(
+        self, embedded: Tensor, mask: Tensor, requests: Sequence[Request]
+    ) -> list[list[int]]:
+        """The new tokens of each row; what follows a row's ending means nothing."""
         from transformers import (
             GenerationConfig,
             LogitsProcessorList,
@@ -209,11 +211,8 @@ class Generator:
         settings, llm = self.settings, self.model.llama_model
         draws = []
         if settings.sample:
-            top_k = settings.top_k
-            if top_k is None:
-                own = getattr(llm.generation_config, "top_k", None)
-                top_k = 50 if own is None else own
-            draws = [_draws(settings, top_k, [one.seed for one in requests], embedded.device)]
+            seeds = [one.seed for one in requests]
+            draws = [_draws(settings, self._top_k, seeds, embedded.device)]
         config = GenerationConfig(
             max_new_tokens=settings.max_new_tokens,
             do_sample=False,  # what is drawn is decided by our own processor
@@ -232,7 +231,14 @@ class Generator:
                     [_stopping(self.tokens.stops, embedded.device)]
                 ),
             )
-        return output
+        return output.tolist()
+
+    @property
+    def _top_k(self) -> int:
+        if self.settings.top_k is not None:
+            return self.settings.top_k
+        own = getattr(self.model.llama_model.generation_config, "top_k", None)
+        return 50 if own is None else own
 
     def _answer(self, ids: list[int], encoded: Encoded, request: Request) -> Answer:
         end = self.tokens.ended(ids, self._ends)
@@ -298,7 +304,7 @@ def _tensor(rows: Tensor | npt.NDArray[Any]) -> Tensor:
     return torch.from_numpy(np.array(rows))
 
 
-def _named(request: Request, error: object) -> MerstoreError:
+def named(request: Request, error: object) -> MerstoreError:
     return MerstoreError(f"{request.name}: {error}" if request.name else str(error))
 
 

@@ -14,7 +14,6 @@ from merstore.extract.models import ModelFolder
 from merstore.extract.recipes import Recipe
 from merstore.interop.affectgpt_config import MODES
 from merstore.models.affectgpt import (
-    AffectGPT,
     Checkpoint,
     Generator,
     Settings,
@@ -24,6 +23,7 @@ from merstore.models.affectgpt import (
     open_model,
 )
 from merstore.models.affectgpt import read as read_checkpoint
+from merstore.models.affectgpt.vllm_generation import Engine, VllmGenerator, embeddings_of
 from merstore.run import prompts
 from merstore.run.inference import answers
 from merstore.run.inference.job import Job
@@ -33,6 +33,9 @@ from merstore.run.inference.tasks import Task
 from merstore.run.inference.templates import Template
 from merstore.store.leases import Owner
 from merstore.store.store import Store, open_store
+
+BATCH = {"transformers": 16, "vllm": 256}
+"""The backends, and how many samples are answered at once where nothing is said."""
 
 _TOKENIZERS = ("tokenizer.json", "vocab.json", "tokenizer.model")  # one of them
 
@@ -48,7 +51,9 @@ class Runner:
     the checkpoint was trained, where all its datasets agree; else the template's). recipes: the
     recipe of a view by the end of its path and the profile (`sources.recipes_of`).
 
-    batch: samples that go through the model at once. retry: failure kinds to try again. Greedy
+    backend: what generates: transformers, or vllm, which takes the first GPU that this process may
+    see (`device` is then that of the encoders). batch: samples that go through the model at once
+    (None: `BATCH`). retry: failure kinds to try again. Greedy
     answers do not depend on batch and order, up to the rounding of equal scores; sampled ones are
     drawn with a seed of their own, which follows from `seed`, the dataset and the name.
 
@@ -68,7 +73,8 @@ class Runner:
         recipes: Callable[[str, str], Recipe] | None = None,
         settings: Settings | None = None,
         seed: int = 0,
-        batch: int = 16,
+        backend: str = "transformers",
+        batch: int | None = None,
         device: str = "auto",
         dtype: str = "auto",
         retry: Iterable[str] = (),
@@ -77,7 +83,9 @@ class Runner:
     ) -> None:
         if not checkpoints:
             raise MerstoreError("no checkpoint is given: name one at least")
-        if batch < 1:
+        if backend not in BATCH:
+            raise MerstoreError(f"unknown backend {backend!r}; there are {', '.join(BATCH)}")
+        if batch is not None and batch < 1:
             raise MerstoreError(f"batch is a number of samples from 1, not {batch}")
         self.store = store
         self.stacks = [_stack(each) for each in checkpoints]
@@ -88,15 +96,17 @@ class Runner:
         self.recipes = recipes
         self.settings = settings or Settings()
         self.seed = seed
-        self.batch = batch
+        self.backend = backend
+        self.batch = BATCH[backend] if batch is None else batch
         self.device = device
         self.dtype = _dtype(dtype, device)
         self.retry = {retry} if isinstance(retry, str) else set(retry)
         self.jobs = jobs
         self.tell = tell
         self.owner = Owner()
-        self._model: tuple[AffectGPT, Generator] | None = None
+        self._generator: Generator | None = None
         self._loaded: Stack | None = None
+        self._engine: Engine | None = None
 
     def run(self, tasks: Sequence[Task]) -> list[Report]:
         """Answers all; a report for each dataset and checkpoint, in this order."""
@@ -127,22 +137,39 @@ class Runner:
         return [reports[t, c] for t in range(len(tasks)) for c in range(len(heads))]
 
     def generator(self, stack: Stack, head: Sequence[Checkpoint]) -> Generator:
-        """The model with a checkpoint in it: one model for all that are made alike."""
-        if self._model is not None and self._loaded != stack:
-            model, _ = self._model
-            if config_of(head) == model.config:
-                load(model, head)
-            else:
-                self._model = None
-        if self._model is None:
-            model, _ = open_model(
-                list(stack), self.llm, device=_device(self.device), dtype=self.dtype
-            )
+        """The model with a checkpoint in it: one model for all that are made alike, and of vLLM one
+        engine for all.
+        """
+        if self._generator is not None and self._loaded == stack:
+            return self._generator
+        most = self.batch
+        if self._generator is not None:
+            most = self._generator.most  # what memory was found to suffice for
+            if self._generator.model.config != config_of(head):
+                self._generator = None  # its memory goes before the next one's comes
+        if self._generator is not None:
+            model, tokens = self._generator.model, self._generator.tokens
+            load(model, head)
+        else:
+            vllm = self.backend == "vllm"
+            llm = embeddings_of(self.llm, self.dtype) if vllm else self.llm
+            model, _ = open_model(list(stack), llm, device=_device(self.device), dtype=self.dtype)
             au = model.config.au_fusion is not None
             tokens = Tokens.from_folder(self.llm, model.config.queries, au=au)
-            self._model = model, Generator(model, tokens, self.settings, self.batch)
-        self._loaded = stack
-        return self._model[1]
+        if self.backend == "vllm":
+            made: Generator = VllmGenerator(model, tokens, self._started(), self.settings, most)
+        else:
+            made = Generator(model, tokens, self.settings, most)
+        self._generator, self._loaded = made, stack
+        return made
+
+    def _started(self) -> Engine:
+        """vLLM, with room for the adapters of every checkpoint."""
+        if self._engine is None:
+            heads = [[read_checkpoint(file) for file in stack] for stack in self.stacks]
+            rank = max(config_of(head).lora_rank for head in heads)
+            self._engine = Engine(self.llm, self.dtype, rank, self.settings, self.batch)
+        return self._engine
 
     def spec(self, stack: Stack, mode: str, au: bool, sources: Sources) -> dict[str, Any]:
         """All that decides about answers, but for the sample's own subtitle and clues."""
@@ -161,6 +188,8 @@ class Runner:
             "au features": au,
             "features": sources.spec(),
             "generation": settings | ({"seed": self.seed} if self.settings.sample else {}),
+            # transformers is what has always been, and its answers keep their key
+            **({"backend": self.backend} if self.backend != "transformers" else {}),
         }
 
     def _mode(self, head: Sequence[Checkpoint]) -> str:
