@@ -204,7 +204,7 @@ def _sizes(axes: Any, views: Sequence[Coverage]) -> None:
 
 
 def _labelled(axes: Any, views: Sequence[Coverage]) -> None:
-    axes.set_yticks(range(len(views)), [view.view for view in views], fontsize=6)
+    axes.set_yticks(range(len(views)), [view.view for view in views], fontsize=7)
     axes.grid(visible=False, axis="y")
     axes.invert_yaxis()
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from merstore.pages import BLUE, GREY, ORANGE, RED, SHADES, picture, plain, render
+from merstore.pages import BLUE, GREEN, GREY, ORANGE, RED, SHADES, picture, plain, render
 from merstore.run.results import Results, Row
 
 SHOWN = 20  # trials in the table of a run
@@ -93,7 +93,7 @@ def _both_losses(row: Row) -> Iterator[tuple[str, str, np.ndarray]]:
 def _losses(axes: Any, row: Row) -> None:
     for told, color, each in _both_losses(row):
         epochs = range(1, each.shape[1] + 1)
-        axes.plot(epochs, each.T, color=color, linewidth=0.5, alpha=0.5)
+        axes.plot(epochs, each.T, color=color, linewidth=0.7, alpha=0.6)
         axes.plot(epochs, each.mean(0), color=color, label=told)
     axes.set(xlabel="epoch", ylabel="loss")
     axes.xaxis.get_major_locator().set_params(integer=True)
@@ -101,9 +101,10 @@ def _losses(axes: Any, row: Row) -> None:
 
 
 def _metric(axes: Any, row: Row) -> None:
+    shades = (*SHADES, ORANGE, GREEN)
     for number, fold in enumerate(row.history):
-        shade, values = SHADES[number % len(SHADES)], fold["eval_metric"]
-        axes.plot(range(1, len(values) + 1), values, color=shade, linewidth=0.8, label=fold["fold"])
+        shade, values = shades[number % len(shades)], fold["eval_metric"]
+        axes.plot(range(1, len(values) + 1), values, color=shade, linewidth=1.2, label=fold["fold"])
         axes.plot([fold["best"] + 1], [values[fold["best"]]], "o", color=RED, markersize=4)
     axes.set(xlabel="epoch", ylabel="metric")
     axes.xaxis.get_major_locator().set_params(integer=True)
@@ -112,7 +113,8 @@ def _metric(axes: Any, row: Row) -> None:
 
 def _trials(axes: Any, metrics: Sequence[float]) -> None:
     axes.plot(range(1, len(metrics) + 1), metrics, "o", color=BLUE, markersize=3)
-    axes.set(xlabel="trials", ylabel="metric")
+    axes.set(xlabel="place", ylabel="metric")
+    axes.xaxis.get_major_locator().set_params(integer=True)
 
 
 def _by(axes: Any, rows: Sequence[Row], name: str, means: Mapping[float, float]) -> None:
@@ -127,15 +129,18 @@ def _by(axes: Any, rows: Sequence[Row], name: str, means: Mapping[float, float])
 
 def _compared(runs: Sequence[Results]) -> tuple[str, str, Any]:
     told = "; ".join(f"{_label(run)}: {run.best.cv['metric']:.3f}" for run in runs)
-    return "Runs", "The best trial's score in cross-validation.", picture(f"{told}.", _bars, runs)
+    read = "The metric of each run's best trial in cross-validation."
+    return "Scores", read, picture(f"Metric by run. {told}.", _bars, runs)
 
 
 def _bars(axes: Any, runs: Sequence[Results]) -> None:
     metrics = [run.best.cv["metric"] for run in runs]
+    labels = [plain(_label(run)).replace(": ", ":\n").replace(" + ", "\n+ ") for run in runs]
     axes.barh(range(len(runs)), metrics, color=BLUE)
     for place, value in enumerate(metrics):
-        axes.text(value, place, f" {value:.3f}", va="center", fontsize=8)
-    axes.set_yticks(range(len(runs)), [plain(_label(run)) for run in runs], fontsize=7)
+        side = "left" if value >= 0 else "right"
+        axes.text(value, place, f" {value:.3f} ", va="center", ha=side, fontsize=8)
+    axes.set_yticks(range(len(runs)), labels, fontsize=7)
     axes.set(xlabel="metric")
     axes.margins(x=0.15)
     axes.invert_yaxis()

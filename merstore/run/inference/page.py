@@ -154,7 +154,7 @@ def _plots(reports: Sequence[Report]) -> Iterator[tuple[str, str, Any]]:
         ),
         (
             "Work for an answer",
-            "Loading and encoding go on beside projecting and generating, in the mean of new answers.",
+            "Means of new answers. Loading and encoding go on beside projecting and generating.",
             "ms an answer",
             [_work(report) for report in reports],
         ),

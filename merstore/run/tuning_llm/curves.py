@@ -84,3 +84,4 @@ def _rates(axes: Any, rates: Sequence[float]) -> None:
     axes.plot(range(1, len(rates) + 1), rates, ".-", color=ORANGE)
     axes.set(xlabel="epoch", ylabel="learning rate")
     axes.set_ylim(bottom=0)
+    axes.xaxis.get_major_locator().set_params(integer=True)
