@@ -34,6 +34,7 @@ def chatter(model, sample):
     os.write(1, b"nor this\n")
     subprocess.run(["echo", "nor this"], check=True)
     print("\N{GRINNING FACE}" * 100_000)
+    print("\ud800")
     return repr(sys.stdin.read())
 
 

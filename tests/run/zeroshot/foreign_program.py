@@ -1,4 +1,6 @@
-"""A program that asks an adapter something that it will not answer: ``PIPE ADAPTER [fork]``."""
+"""A program that asks an adapter something that it will not answer: ``PIPE ADAPTER [HOW]``. HOW:
+``forked``, where a fork of it lives on; ``wrapped``, where a shell stands before Python.
+"""
 
 import os
 import signal
@@ -11,11 +13,13 @@ from merstore.run.zeroshot.foreign import Foreign
 
 
 def main() -> None:
-    pipe, adapter, *fork = sys.argv[1:]
+    pipe, adapter, *how = sys.argv[1:]
     python = [sys.executable, "-I", "-S"]
+    if how == ["wrapped"]:
+        python = ["sh", "-c", '"$0" "$@"; exit $?', *python]
     foreign = Foreign(find("otter"), adapter, python, {"pipe": pipe})
     foreign.spec()  # starts it
-    if fork and not os.fork():
+    if how == ["forked"] and not os.fork():
         signal.pause()  # with all that a fork inherits
     try:
         foreign.answer([Asked("a", "hang", Material("a"))], [0])

@@ -158,7 +158,9 @@ def test_draws_go_by_the_seed_alone(make: Make) -> None:
 def test_it_can_import_what_lies_beside_it_and_nothing_of_ours(make: Make) -> None:
     beside = ["foreign_media_adapter"]
     ours = ["merstore", "prompts", "policies", "host", "numpy"]
-    assert ask(make(options={"names": beside + ours}), "imports") == [" ".join(beside)]
+    for python in (PYTHON, [sys.executable, "-E", "-S"]):
+        foreign = make(python=python, options={"names": beside + ours})
+        assert ask(foreign, "imports") == [" ".join(beside)]
 
 
 def test_nothing_is_imported_for_it(make: Make) -> None:
@@ -403,7 +405,9 @@ def program(pipe: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-@pytest.mark.parametrize("more", [(), ("fork",)], ids=["alone", "forked"])
+@pytest.mark.parametrize(
+    "more", [(), ("forked",), ("wrapped",)], ids=["alone", "forked", "wrapped"]
+)
 def test_it_ends_with_the_program_that_asks(
     program: Callable[..., "subprocess.Popen[str]"], pipe: Path, how: int, more: tuple[str, ...]
 ) -> None:
