@@ -142,12 +142,17 @@ def mer2024_ov_(
 @report_.command("classification", short_help="classes and valences")
 @options.given(*options.CLASSES, _out)
 def classification_(
-    predictions: Sequence[str], truth: str, bootstrap: bool, seed: int, out: Path
+    predictions: Sequence[str],
+    truth: str,
+    missing: Missing,
+    bootstrap: bool,
+    seed: int,
+    out: Path,
 ) -> None:
     """Compare predictions as `merstore score classification` scores them."""
     from merstore.report import classes, scores
 
-    scored = score_classes(predictions, truth)
+    scored = score_classes(predictions, truth, missing)
     found = classes.compare(
         scored.truth, scored.predictions, scored.results, seed if bootstrap else None
     )

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from merstore.errors import MerstoreError
-from merstore.score.answers import aligned
+from merstore.score.answers import Missing, aligned
 from merstore.score.classification import (
     accuracy,
     concordance,
     mean_squared_error,
     pearson,
-    weighted_f1,
+    weighted_f1_of,
 )
 
 CLASS_FIELDS = ("discrete", "emo", "emotion", "label")
@@ -56,19 +56,22 @@ class ChallengeScore:
         """The values if these had been the samples; NaN where none of them has a class, or a
         valence, that is known.
         """
-        found = _scores(self.classes[rows], self.valences[rows])
+        found = _scores(self.classes[rows], self.valences[rows], len(self.labels))
         return np.array([found.get(name, np.nan) for name in self.scores])
 
 
-def challenge_score(truth: Mapping[str, _Row], predictions: Mapping[str, _Row]) -> ChallengeScore:
+def challenge_score(
+    truth: Mapping[str, _Row], predictions: Mapping[str, _Row], missing: Missing = "error"
+) -> ChallengeScore:
     """Score rows by name. The class is in the first of CLASS_FIELDS that the rows have, the valence
     in the first of VALUE_FIELDS; what only one side has is not scored. A true class that is empty
     and a true valence that is NaN, empty or -10 is unknown: that sample is not scored on it.
 
-    Raises MissingEntry where a prediction is missing, MerstoreError where there is nothing to score
-    or a valence is no number.
+    Raises MissingEntry where a prediction is missing, unless `missing` is ``empty`` (an empty class,
+    which is wrong; no valence stands for a missing one), MerstoreError where there is nothing to
+    score or a valence is no number.
     """
-    found, _ = aligned(truth, predictions, "error", {})
+    found, _ = aligned(truth, predictions, missing, {})
     rows = [(name, truth[name], row) for name, row in found]
     pairs, valences = _classes(rows), _valences(rows)
     known, rated = [bool(true) for true, _ in pairs], ~np.isnan(valences[:, 0])
@@ -89,7 +92,7 @@ def challenge_score(truth: Mapping[str, _Row], predictions: Mapping[str, _Row]) 
     return ChallengeScore(
         sum(known),
         int(rated.sum()),
-        _scores(classes, valences),
+        _scores(classes, valences, len(labels)),
         tuple(row[0] for row, (true, guess) in zip(rows, pairs, strict=True) if true and not guess),
         dict(sorted(other.items(), key=lambda pair: (-pair[1], pair[0]))),
         tuple(row[0] for row, here in zip(rows, some, strict=True) if here),
@@ -129,13 +132,13 @@ def _valences(rows: _Rows) -> np.ndarray:
     return valences
 
 
-def _scores(classes: np.ndarray, valences: np.ndarray) -> dict[str, float]:
-    """Of the samples where they are known."""
+def _scores(classes: np.ndarray, valences: np.ndarray, labels: int) -> dict[str, float]:
+    """Of the samples where they are known. labels: how many classes there are."""
     classes, valences = classes[classes[:, 0] >= 0], valences[~np.isnan(valences[:, 0])]
     scores: dict[str, float] = {}
     if len(classes):
         true, guessed = classes.T
-        scores |= {"waf": weighted_f1(true, guessed), "acc": accuracy(true, guessed)}
+        scores |= {"waf": weighted_f1_of(true, guessed, labels), "acc": accuracy(true, guessed)}
     if len(valences):
         values, guesses = valences.T
         scores |= {
@@ -162,6 +165,8 @@ def _class(name: str, value: Any) -> str:
         return ""
     if isinstance(value, bytes):
         value = value.decode(errors="backslashreplace")
+    if isinstance(value, np.generic):
+        value = value.item()
     if not isinstance(value, str | int | float):
         raise MerstoreError(f"sample {name}: {str(value)[:40]!r} is no class")
     return str(value).strip()

@@ -68,6 +68,7 @@ class TestOv:
         assert [row[:2] for row in rows] == [[str(n), name] for n, name in enumerate(names, 1)]
         told = next(line for line in result.lines if line.startswith(f"{names[0]}: "))
         assert told.endswith("3 samples, 1 empty, 1 unknown label (33.3%): grumpy 1")
+        assert result.lines[-2] == "samples scored: M1 2, M2 2, W1 1, W2 2, W3 1, W4 1, W5 1"
         assert result.lines[-1].startswith(f"tables: {case['tables']}, not OV-MER's: wheel1.xlsx")
         shown = cli(*ov(case), case["folder"], "--json").json
         assert [entry["rank"] for entry in shown.values()] == [1, 2, 3]
@@ -123,7 +124,7 @@ class TestOv:
     @pytest.mark.parametrize(
         ("text", "told"),
         [
-            ("name,openset\n", "the truth has no sample"),
+            ("name,openset\n", "truth.csv: the truth has no sample"),
             ("name,openset\ns1,[sad]\ns1,[fear]\n", "truth.csv: a name is there twice: s1"),
         ],
     )
@@ -174,6 +175,16 @@ class TestClassification:
         found = cli(*args, "--json").json[str(path)]
         assert (found["n_empty"], found["empty"], found["other"]) == (1, ["a"], {})
         assert cli(*args).lines[1].split()[-3:] == ["2", "1", "0"]
+
+    def test_a_name_without_a_class_may_count_as_an_empty_one(
+        self, cli: Merstore, tmp_path: Path, truth: Path
+    ) -> None:
+        path = tmp_path / "ours.csv"
+        path.write_text("name,discrete\na,sad\n")
+        args = ["score", "classification", "--truth", f"{truth}#test1_corpus", path]
+        assert "1 of 2 samples have no prediction: b" in cli(*args).err
+        found = cli(*args, "--missing", "empty", "--json").json[str(path)]
+        assert (found["n"], found["acc"], found["empty"]) == (2, 0.5, ["b"])
 
     def test_a_label_file_needs_its_array(self, cli: Merstore, truth: Path) -> None:
         result = cli("score", "classification", "--truth", truth, "ours.csv")
@@ -242,6 +253,13 @@ class TestSubmission:
             assert found["fileitems"].tolist() == ["[happy, calm]"]
         result = cli(*args, "--names", tmp_path / "candidates.csv")
         assert (result.code, "is there already" in result.err) == (1, True)
+
+    def test_descriptions_are_no_labels_and_that_is_said(
+        self, cli: Merstore, tmp_path: Path
+    ) -> None:
+        (tmp_path / "ours.csv").write_text("name,reason\na,She is happy.\n")
+        args = ["score", "submission", "openset", tmp_path / "ours.csv", tmp_path / "a-openset.npz"]
+        assert "ours.csv: descriptions" in cli(*args, "--names", tmp_path / "ours.csv").err
 
     def test_classes_with_valence(self, cli: Merstore, tmp_path: Path) -> None:
         (tmp_path / "ours.csv").write_text("name,discrete,valence\na,sad,-1\nb,happy,0.5\n")

@@ -98,6 +98,17 @@ def test_what_cannot_be_scored(truth: dict[str, Any], rows: dict[str, Any], told
         challenge_score(truth, rows)
 
 
+def test_classes_may_be_numbers_of_any_kind() -> None:
+    truth = {"a": {"emo": np.int64(3)}, "b": {"emo": np.array([1, 2])[0]}}
+    found = challenge_score(truth, {"a": {"label": "3"}, "b": {"label": 2}})
+    assert found.scores["acc"] == 0.5
+
+
 def test_missing_names_are_listed() -> None:
+    truth = {"a": {"emo": "sad"}, "b": {"emo": "sad"}}
     with pytest.raises(MissingEntry, match=r"1 of 2 .*: b"):
-        challenge_score({"a": {"emo": "sad"}, "b": {"emo": "sad"}}, {"a": {"emo": "sad"}})
+        challenge_score(truth, {"a": {"emo": "sad"}})
+    found = challenge_score(truth, {"a": {"emo": "sad"}}, "empty")
+    assert (found.n, found.scores["acc"], found.empty) == (2, 0.5, ("b",))
+    with pytest.raises(MerstoreError, match="sample b: the predicted valence is nan"):
+        challenge_score({"a": {"val": 1}, "b": {"val": 0}}, {"a": {"val": 1}}, "empty")

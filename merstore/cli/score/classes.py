@@ -9,6 +9,7 @@ from merstore.cli import console
 from merstore.cli.score import options
 from merstore.cli.score.scoring import score_classes
 from merstore.cli.score.telling import board_table, counts, json_board
+from merstore.score.answers import Missing
 from merstore.score.board import ranked
 from merstore.score.challenge import ChallengeScore, ranked_by
 
@@ -16,12 +17,17 @@ from merstore.score.challenge import ChallengeScore, ranked_by
 @click.command("classification", short_help="classes and valences: WAF, ACC, MSE, PCC, CCC")
 @options.given(*options.CLASSES, console.as_json)
 def classification_(
-    predictions: Sequence[str], truth: str, bootstrap: bool, seed: int, as_json: bool
+    predictions: Sequence[str],
+    truth: str,
+    missing: Missing,
+    bootstrap: bool,
+    seed: int,
+    as_json: bool,
 ) -> None:
     """Score classes and valences, as MER2023 to MER2025 rank them. PRED: csv, tsv or jsonl with the
     columns that --truth names.
     """
-    results = score_classes(predictions, truth).results
+    results = score_classes(predictions, truth, missing).results
     board = ranked(results, ranked_by(results.values()), seed if bootstrap else None)
     if as_json:
         json_board(board, _facts)

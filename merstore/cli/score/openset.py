@@ -78,7 +78,7 @@ def _ov(
         for metric in METRICS
         if not metric.endswith("-L2")
     ]
-    click.echo(f"samples with a true label that the tables know: {', '.join(scored)}")
+    click.echo(f"samples scored: {', '.join(scored)}")
     changed = f"not OV-MER's: {', '.join(wheels.changed)}" if wheels.changed else "OV-MER's"
     click.echo(f"tables: {tables}, {changed} (sha256 {wheels.digest})")
 

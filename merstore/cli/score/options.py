@@ -70,5 +70,5 @@ _labels = click.option(
 
 OPENSET = (_truth, _tables, _missing, _store)
 GROUPED = (_truth, _groups, _missing, _store)
-CLASSES = (_rows,)
+CLASSES = (_rows, _missing)
 UNIBENCH = (_labels, _tables, _missing)

@@ -76,13 +76,13 @@ def score_grouped(
 
 
 def score_classes(
-    predictions: Sequence[str], truth: str
+    predictions: Sequence[str], truth: str, missing: Missing
 ) -> Scored[Mapping[str, Any], ChallengeScore]:
     found: Scored[Mapping[str, Any], ChallengeScore] = Scored(read_rows(truth), {}, {}, {})
     for name in _files(predictions):
         with _naming(name):
             found.predictions[name] = read_rows(name)
-            found.results[name] = challenge_score(found.truth, found.predictions[name])
+            found.results[name] = challenge_score(found.truth, found.predictions[name], missing)
     return found
 
 
