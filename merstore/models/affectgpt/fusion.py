@@ -37,8 +37,10 @@ _AU = _Branch("au", "au_position_embedding", 32, "au_llama_proj")
 class Fusion(nn.Module):
     """Fuses and projects features to ``width``, the language model's.
 
-    A feature enters as ``[B, T, D]`` whether it was stored or just computed, with T = 1 too.
-    Face and frame share one branch. Parameters are float32, and so is the computation, unless the
+    A feature enters as ``[B, T, D]`` whether it was stored or just computed, with T = 1 too. Of
+    an encoder that gives several vectors of a picture (EVA_CLIP_G 32) it is ``[B, T, P, D]``: the
+    Q-Former sees all, with the position of their picture, a projected image all; else they are
+    averaged. Face and frame share one branch. Parameters are float32, and so is the computation, unless the
     module is converted or runs under autocast.
     """
 
@@ -91,7 +93,9 @@ class Fusion(nn.Module):
     def video(self, rows: Tensor, name: str = "video") -> Tensor:
         """``[B, T, visual_dim] -> [B, video_queries, width]``, of face or frame."""
         config = self.config
-        rows = self._checked(rows, name, config.visual_dim)
+        rows = self._checked(rows, name, config.visual_dim, several=True)
+        if rows.ndim == 4 and config.video_fusion != "qformer":
+            rows = rows.mean(2)
         return self._temporal(_VIDEO, config.video_fusion, rows, config.video_queries)
 
     def audio(self, rows: Tensor) -> Tensor:
@@ -113,7 +117,9 @@ class Fusion(nn.Module):
         rows as queries.
         """
         config = self.config
-        rows = self._checked(rows, "image", config.visual_dim)
+        rows = self._checked(rows, "image", config.visual_dim, several=True)
+        if rows.ndim == 4:
+            rows = rows.flatten(1, 2) if config.image_fusion == "token" else rows.mean(2)
         expected = config.image_queries if config.image_fusion == "token" else 1
         if rows.shape[1] != expected:
             raise MerstoreError(
@@ -126,7 +132,9 @@ class Fusion(nn.Module):
     def multi(self, video: Tensor, audio: Tensor, name: str = "video") -> Tensor:
         """``[B, T, visual_dim], [B, S, acoustic_dim] -> [B, multi_queries, width]``."""
         config = self.config
-        video = self._checked(video, name, config.visual_dim)
+        video = self._checked(video, name, config.visual_dim, several=True)
+        if video.ndim == 4:
+            video = video.mean(2)
         audio = self._checked(audio, "audio", config.acoustic_dim)
         if config.multi_fusion == "attention":
             v = self.multi_video_embs(video.mean(1))
@@ -164,13 +172,15 @@ class Fusion(nn.Module):
                 f"{len(positions)} positions: sample fewer"
             )
         tokens = self.get_parameter(f"{prefix}_query_tokens").expand(len(rows), -1, -1)
-        out: Tensor = self.get_submodule(f"{prefix}_Qformer")(
-            tokens, rows + positions[: rows.shape[1]]
-        )
+        places = positions[: rows.shape[1]]
+        placed = rows + places if rows.ndim == 3 else (rows + places.unsqueeze(1)).flatten(1, 2)
+        out: Tensor = self.get_submodule(f"{prefix}_Qformer")(tokens, placed)
         return out
 
-    def _checked(self, rows: Tensor, name: str, dim: int) -> Tensor:
-        if rows.ndim != 3 or rows.shape[1] == 0 or rows.shape[2] != dim:
+    def _checked(self, rows: Tensor, name: str, dim: int, several: bool = False) -> Tensor:
+        """several: there may be more vectors than one of each step."""
+        known = rows.ndim == 3 or (several and rows.ndim == 4)
+        if not known or 0 in rows.shape[1:-1] or rows.shape[-1] != dim:
             raise MerstoreError(
                 f"{name}: features of shape {list(rows.shape)}; this model takes [B, T, {dim}] "
                 "with at least one row: the view is of another encoder than the checkpoint"

@@ -168,7 +168,7 @@ class Sources:
         for row, name in enumerate(names):
             if there[row]:
                 entry = entries[row]
-                found.features[name][modality] = entry if entry.ndim == 2 else entry[np.newaxis]
+                found.features[name][modality] = entry[np.newaxis] if entry.ndim == 1 else entry
             else:
                 missing.append(name)
         self.fetched[modality] += len(names) - len(missing)

@@ -187,7 +187,7 @@ class Material:
             found = dataset.batch(rows[place] - start)
             for modality, part in parts.items():
                 tensor = found[modality]
-                part.append(tensor if tensor.ndim == 3 else tensor.unsqueeze(1))
+                part.append(tensor.unsqueeze(1) if tensor.ndim == 2 else tensor)
         return {modality: torch.cat(part)[back] for modality, part in parts.items()}
 
     def _add(self, store: Store, corpus: Corpus) -> list[str]:

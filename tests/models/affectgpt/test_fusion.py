@@ -16,6 +16,7 @@ from . import reference
 from .made import rows
 
 WIDTH = 40
+NAMED = ["face", "multi", "image"]
 TOLERANCE = {"atol": 1e-6, "rtol": 1e-6}
 
 
@@ -87,6 +88,28 @@ def test_an_image(kind: str, queries: int) -> None:
     same(found, reference.image(model.state_dict(), kind, given, queries))
 
 
+@pytest.mark.parametrize("kind", ["attention", "mean", "qformer"])
+def test_several_vectors_of_each_picture(kind: str) -> None:
+    """As EVA_CLIP_G gives: all for the Q-Former, with their picture's position, else their mean."""
+    model = fusion(video_fusion=kind, image_fusion="token", image_queries=4)
+    state = model.state_dict()
+    face, audio = features(1, 2, 3, 4, 768), features(2, 2, 8, 1024)
+    found = model({"face": face, "audio": audio, "image": face[:, :1]}, NAMED, "face")
+    mean = face.mean(2)
+    if kind == "qformer":
+        table = state["video_frame_position_embedding.weight"]
+        placed = torch.stack([face[:, t, p] + table[t] for t in range(3) for p in range(4)], 1)
+        queried = reference.qformer(state, "video", placed)
+        same(found["face"], reference.linear(state, "affectgpt_proj", queried))
+    else:
+        same(found["face"], reference.temporal(state, "video", kind, mean, 1))
+    same(found["multi"], reference.multi(state, "attention", mean, audio, 1))
+    same(found["image"], reference.linear(state, "image_llama_proj", face[:, 0]))
+    pooled = fusion(image_queries=2)
+    expected = reference.image(pooled.state_dict(), "mean", mean[:, :1], 2)
+    same(pooled({"image": face[:, :1]}, ["image"])["image"], expected)
+
+
 def test_other_encoders_widths() -> None:
     model = fusion(visual_dim=1152, acoustic_dim=768)
     face, audio = features(1, 2, 8, 1152), features(2, 2, 8, 768)
@@ -155,6 +178,8 @@ BAD: list[tuple[dict[str, object], Mapping[str, tuple[int, ...]], list[str], str
     ({}, {"face": (2, 8, 512)}, ["face"], None, r"face: .*\[2, 8, 512\].*\[B, T, 768\]"),
     ({}, {"audio": (2, 8, 768)}, ["audio"], None, r"audio: .*\[B, T, 1024\]"),
     ({}, {"face": (8, 768)}, ["face"], None, r"face: .*\[8, 768\]"),
+    ({}, {"face": (2, 8, 0, 768)}, ["face"], None, "at least one row"),
+    ({}, {"audio": (2, 8, 4, 1024)}, ["audio"], None, r"audio: .*\[B, T, 1024\]"),
     ({}, {"face": (2, 0, 768)}, ["face"], None, "at least one row"),
     ({}, {"audio": (2, 8, 1024)}, ["face"], None, "face: the prompt needs its features"),
     ({}, {"face": (2, 8, 768)}, ["multi"], "face", "audio: the prompt needs its features"),
