@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from merstore.report import scores
-from merstore.report.scores import Compared, Confusion, Covered, Grid, Line, Standing, Texts
+from merstore.report import compared, counting
+from merstore.report.compared import Compared, Covered, Grid, Line, Standing, Texts
+from merstore.report.counting import Confusion
 from merstore.score.board import Ranked, ranked
 from merstore.score.challenge import ChallengeScore, ranked_by
 
@@ -61,12 +62,12 @@ def compare(
         CLASSES if by == "waf" else VALENCES,
         standing,
         _grid(classes, per_class) if classes else None,
-        scores.lines(standing, _n) + [line for each in per_class for line in each],
+        compared.lines(standing, _n) + [line for each in per_class for line in each],
         [
             Covered(
                 len(truth),
                 _scored(entry.result),
-                None,
+                sorted(name for name in truth if name not in predictions[entry.name]),
                 entry.result.empty,
                 sum(name not in truth for name in predictions[entry.name]),
                 entry.result.other,
@@ -74,13 +75,13 @@ def compare(
             for entry in board
         ],
         len(truth) - len(names),
-        scores.frequencies(
+        counting.frequencies(
             _chosen(board[0].result, 0) if classes else {},
             [_chosen(entry.result, 1) for entry in standing.shown],
             exact=True,
         ),
         [[_confusion(entry.result)] for entry in standing.shown if entry.result.n],
-        scores.hardest(
+        counting.hardest(
             names,
             true,
             [_told(entry.result, 1) for entry in standing.shown],
@@ -103,11 +104,11 @@ def _classes(board: Sequence[Ranked[ChallengeScore]]) -> list[str]:
     if board[0].result.n:
         counts.update(label for (label,) in _chosen(board[0].result, 0).values())
     often = sorted(counts, key=lambda label: (-counts[label], label))
-    return sorted(often[: scores.GROUPS])
+    return sorted(often[: counting.GROUPS])
 
 
 def _grid(classes: Sequence[str], lines: Sequence[Sequence[Line]]) -> Grid:
-    many = len(classes) == scores.GROUPS
+    many = len(classes) == counting.GROUPS
     what = f"F1 of the {len(classes)} most frequent classes" if many else "F1 of each class"
     return Grid(
         "Classes",
@@ -183,7 +184,7 @@ def _confusion(result: ChallengeScore) -> Confusion:
     groups = [label for label in result.labels if label]
     at = {place: groups.index(label) for place, label in enumerate(result.labels) if label}
     true, said = (
-        scores.marks(([at[place]] if place in at else [] for place in side), len(groups))
+        counting.marks(([at[place]] if place in at else [] for place in side), len(groups))
         for side in pairs.T.tolist()
     )
-    return scores.fewer(scores.confusion("Classes", true, said, groups))
+    return counting.fewer(counting.confusion("Classes", true, said, groups))

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from merstore.report import openset, scores
-from merstore.report.scores import Compared, Covered, Grid, Standing, Texts
+from merstore.report import compared, counting, openset
+from merstore.report.compared import Compared, Covered, Grid, Standing, Texts
+from merstore.report.counting import Confusion
 from merstore.score.answers import Labels
 from merstore.score.board import ranked
 from merstore.score.grouped import GroupedScore, Groups, first_words
@@ -56,7 +57,7 @@ def compare(
             np.array([[entry.values[value] for value in _VALUES] for entry in board]),
             [("Accuracy and recall", (1, 2))],
         ),
-        scores.lines(standing, lambda result, _: len(result)),
+        compared.lines(standing, lambda result, _: len(result)),
         [
             Covered(
                 len(entry.result),
@@ -64,14 +65,14 @@ def compare(
                 entry.result.missing,
                 entry.result.empty,
                 sum(name not in groups for name in predictions[entry.name]),
-                failed=scores.named((failed or {}).get(entry.name)),
+                failed=compared.named((failed or {}).get(entry.name)),
             )
             for entry in board
         ],
         sum(name not in groups for name in truth),
-        scores.frequencies(true, shown),
+        counting.frequencies(true, shown),
         [[_confusion(true, each, groups)] for each in shown],
-        scores.hardest(
+        counting.hardest(
             names, true, shown, np.array([entry.result.samples.mean(axis=1) for entry in board])
         ),
     )
@@ -79,7 +80,7 @@ def compare(
 
 def _confusion(
     truth: Mapping[str, Labels], predicted: Mapping[str, Labels], groups: Mapping[str, Groups]
-) -> scores.Confusion:
+) -> Confusion:
     pairs = [
         (first_words(truth[name], groups[name]), first_words(predicted.get(name, ()), groups[name]))
         for name in truth
@@ -88,7 +89,7 @@ def _confusion(
     words = sorted(often)
     place = {word: number for number, word in enumerate(words)}
     true, said = (
-        scores.marks(([place[word] for word in pair[side]] for pair in pairs), len(words))
+        counting.marks(([place[word] for word in pair[side]] for pair in pairs), len(words))
         for side in (0, 1)
     )
-    return scores.fewer(scores.confusion("Words", true, said, words))
+    return counting.fewer(counting.confusion("Words", true, said, words))

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from merstore.report import scores
-from merstore.report.scores import Compared, Confusion, Covered, Grid, Line, Standing, Texts
+from merstore.report import compared, counting
+from merstore.report.compared import Compared, Covered, Grid, Line, Standing, Texts
+from merstore.report.counting import Confusion
 from merstore.score.answers import Coverage, Labels
 from merstore.score.board import Ranked, ranked
 from merstore.score.ov import COARSE, FINE, OvScores
@@ -70,12 +71,12 @@ def compare(
         if mer2025
         else "M1: word forms; M2: synonyms too; M3Wx-Ly: wheel x, level y."
     )
-    return compared(
+    return compare_board(
         texts, Standing(board, values), metrics, caption, truth, predictions, tables, failed
     )
 
 
-def compared(
+def compare_board(
     texts: Texts,
     standing: Standing,
     metrics: Sequence[str],
@@ -84,7 +85,7 @@ def compared(
     predictions: Mapping[str, Mapping[str, Labels]],
     tables: WheelTables,
     failed: Mapping[str, Sequence[Failure]] | None = None,
-    confused: int = scores.SHOWN,
+    confused: int = compared.SHOWN,
 ) -> Compared:
     """All that these metrics, with the wheels among them, tell of a board of OvScores. confused: how many
     predictions have their confusions shown.
@@ -131,9 +132,9 @@ def compared(
             for entry in board
         ],
         int(np.isnan(by_sample[0]).sum()),
-        scores.frequencies(truth, shown, tables.known),
+        counting.frequencies(truth, shown, tables.known),
         confusions(truth, shown[:confused], tables),
-        scores.hardest(board[0].result.names, truth, shown, by_sample),
+        counting.hardest(board[0].result.names, truth, shown, by_sample),
     )
 
 
@@ -150,7 +151,7 @@ def covered(
         known.unknown,
         known.unknown_share,
         known.unknown_only,
-        scores.named(failed),
+        compared.named(failed),
     )
 
 
@@ -167,7 +168,7 @@ def confusions(
         said = _marked([predicted.get(name, ()) for name in names], tables)
         found.append(
             [
-                scores.confusion(metric, one, two, tables.groups[METRICS.index(metric)])
+                counting.confusion(metric, one, two, tables.groups[METRICS.index(metric)])
                 for metric, one, two in zip(COARSE, true, said, strict=True)
             ]
         )
@@ -182,7 +183,7 @@ def sample_f(result: OvScores, metrics: Sequence[str] = METRICS) -> np.ndarray:
     true, guessed, both = np.moveaxis(counts.astype(np.float64), 2, 0)
     # 2pr / (p + r) of p = both / guessed and r = both / true
     f = 2 * both / np.maximum(true + guessed, 1)
-    return scores.mean_of_known(np.where(true > 0, f, np.nan))
+    return counting.mean_of_known(np.where(true > 0, f, np.nan))
 
 
 def _marked(answers: Sequence[Labels], tables: WheelTables) -> list[np.ndarray]:
@@ -190,7 +191,7 @@ def _marked(answers: Sequence[Labels], tables: WheelTables) -> list[np.ndarray]:
     places = [METRICS.index(metric) for metric in COARSE]
     numbers = [[tables.numbers(label) for label in answer] for answer in answers]
     return [
-        scores.marks(
+        counting.marks(
             ([label[place] for label in answer if label[place] >= 0] for answer in numbers),
             len(tables.groups[place]),
         )

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from merstore.report import openset, scores
-from merstore.report.scores import Compared, Covered, Grid, Line, Standing, Texts
+from merstore.report import compared, counting, openset
+from merstore.report.compared import Compared, Covered, Grid, Line, Standing, Texts
 from merstore.score.board import Ranked
 from merstore.score.ov import COARSE, OvScores
 from merstore.score.unibench import SIGNS, HitRate, SignScore
@@ -102,7 +102,7 @@ def _set(
     if isinstance(first.result, SignScore):
         return _sentiment(board, sets)
     if isinstance(first.result, OvScores):
-        return openset.compared(
+        return openset.compare_board(
             LISTS,
             Standing(board, {first.value: "F"}),
             COARSE,
@@ -121,7 +121,7 @@ def _hits(
     standing = Standing(board, {"hit rate": "hit rate"})
     truth = {name: [label] for name, label in sets[board[0].name].truth.labels.items()}
     shown = [sets[entry.name].answers for entry in standing.shown]
-    by_sample = np.array([scores.mean_of_known(entry.result.hits) for entry in board])
+    by_sample = np.array([counting.mean_of_known(entry.result.hits) for entry in board])
     return Compared(
         HITS,
         standing,
@@ -140,9 +140,9 @@ def _hits(
         ],
         [openset.covered(entry.result.coverage, entry.result.n) for entry in board],
         int(np.isnan(by_sample[0]).sum()),
-        scores.frequencies(truth, shown, tables.known),
+        counting.frequencies(truth, shown, tables.known),
         openset.confusions(truth, shown[:CONFUSED], tables),
-        scores.hardest(sorted(truth), truth, shown, by_sample),
+        counting.hardest(sorted(truth), truth, shown, by_sample),
     )
 
 
@@ -157,7 +157,7 @@ def _sentiment(board: Sequence[Ranked[SignScore]], sets: Mapping[str, SetResult]
     ]
     groups = list(SIGNS)
     marked = [
-        scores.marks(
+        counting.marks(
             (
                 [groups.index(label) for label in each.get(name, ()) if label in SIGNS]
                 for name in sure
@@ -177,7 +177,7 @@ def _sentiment(board: Sequence[Ranked[SignScore]], sets: Mapping[str, SetResult]
             np.array([list(entry.values.values()) for entry in board]),
             [("WAF and ACC", (0, 1))],
         ),
-        scores.lines(standing, lambda result, _: len(result)),
+        compared.lines(standing, lambda result, _: len(result)),
         [
             Covered(
                 len(values),
@@ -190,9 +190,9 @@ def _sentiment(board: Sequence[Ranked[SignScore]], sets: Mapping[str, SetResult]
             for entry in board
         ],
         len(values) - len(sure),
-        scores.frequencies(truth, shown, exact=True),
-        [[scores.confusion("Sentiment", marked[0], said, groups)] for said in marked[1:]],
-        scores.hardest(
+        counting.frequencies(truth, shown, exact=True),
+        [[counting.confusion("Sentiment", marked[0], said, groups)] for said in marked[1:]],
+        counting.hardest(
             sure,
             {name: [*labels, f"{values[name]:g}"] for name, labels in truth.items()},
             shown,

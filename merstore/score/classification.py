@@ -48,14 +48,19 @@ def weighted_f1(truth: Labels, predicted: Labels) -> float:
     """
     truth, predicted = _pair(truth, predicted)
     classes = np.union1d(truth, predicted)
-    true: Any = np.searchsorted(classes, truth)
-    guessed: Any = np.searchsorted(classes, predicted)
-    size = len(classes)
-    true_sum, guessed_sum = np.bincount(true, minlength=size), np.bincount(guessed, minlength=size)
-    hits = np.bincount(true[true == guessed], minlength=size)
-    # every class stands in one of the two, so that the sum is never 0
-    scores = 2.0 * hits.astype(np.float64) / (true_sum.astype(np.float64) + guessed_sum)
-    return float(np.average(scores, weights=true_sum))
+    true, guessed = np.searchsorted(classes, truth), np.searchsorted(classes, predicted)
+    return weighted_f1_of(true, guessed, len(classes))
+
+
+def weighted_f1_of(true: Any, guessed: Any, classes: int) -> float:
+    """The same of samples, at least one, whose classes are numbers from 0 on: without a look at all
+    of them, which takes most of the time.
+    """
+    true_sum, guessed_sum = (np.bincount(side, minlength=classes) for side in (true, guessed))
+    hits = np.bincount(true[true == guessed], minlength=classes)
+    there = true_sum + guessed_sum > 0
+    scores = 2.0 * hits[there].astype(np.float64) / (true_sum + guessed_sum)[there]
+    return float(np.average(scores, weights=true_sum[there]))
 
 
 def mean_squared_error(truth: Values, predicted: Values) -> float:

@@ -6,18 +6,17 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from merstore.report.scores import (
+from merstore.report.compared import cut, shortened
+from merstore.report.counting import (
     ANOTHER,
     NOTHING,
     Confusion,
     confusion,
-    cut,
     fewer,
     frequencies,
     hardest,
     marks,
     mean_of_known,
-    shortened,
 )
 
 GROUPS = ["a", "b", "c", "d"]

@@ -7,7 +7,9 @@ from html_page import Page
 from sklearn.metrics import precision_recall_fscore_support
 
 from merstore.report.classes import compare
-from merstore.report.scores import NOTHING, Compared, html
+from merstore.report.compared import Compared
+from merstore.report.counting import NOTHING
+from merstore.report.scores import html
 from merstore.score.challenge import challenge_score
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -63,6 +65,7 @@ def test_what_became_of_the_samples() -> None:
     found = compared({"bad": BAD | {"more": {}}})
     (known,) = found.covered
     assert (known.n, known.scored, known.empty, known.extra) == (6, (3, 4), ("c",), 1)
+    assert known.missing == []
     assert known.unknown == {"joy": 1}
     assert found.unscored == 1
 

@@ -4,8 +4,10 @@ from typing import Any
 
 from html_page import Page
 
+from merstore.report.compared import Compared
+from merstore.report.counting import ANOTHER, NOTHING
 from merstore.report.grouped import compare
-from merstore.report.scores import ANOTHER, NOTHING, Compared, html
+from merstore.report.scores import html
 from merstore.score.grouped import grouped_score
 
 HOSTILE = "</script><b>$x_1$"

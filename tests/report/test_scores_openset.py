@@ -13,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from score_tables import write_tables
 
+from merstore.report.compared import Compared, Texts
+from merstore.report.counting import NOTHING
 from merstore.report.openset import MER2025, OV, compare, confusions, sample_f
-from merstore.report.scores import NOTHING, Compared, Texts, html
+from merstore.report.scores import html
 from merstore.score.ov import COARSE, ov_scores
 from merstore.score.wheels import METRICS, WheelTables
 from merstore.store.entry import Failure

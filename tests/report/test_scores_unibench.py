@@ -8,7 +8,8 @@ from browser import browser, dumped
 from html_page import Page
 from unibench_sets import truths, write_labels, write_results, write_wheels
 
-from merstore.report.scores import Compared, html
+from merstore.report.compared import Compared
+from merstore.report.scores import html
 from merstore.report.unibench import compare
 from merstore.score.files import OPENSET, SENTIMENT, prediction_files
 from merstore.score.unibench_results import SETS, Boards, boards, score_results
