@@ -40,12 +40,12 @@ class Answers:
         return found
 
     def texts(self) -> dict[str, str]:
-        """The answers, which must be texts; of none at all, such as NaN, the empty text."""
+        """The answers, which must be texts, as they are; of none, such as NaN, the empty text."""
         found = {}
         for name, answer in self.by_name.items():
             if isinstance(answer, bytes):
                 answer = answer.decode(errors="backslashreplace")
-            found[name] = answer.strip() if isinstance(answer, str) else _or_empty(answer)
+            found[name] = str(answer) if isinstance(answer, str) else _or_empty(answer)
         return found
 
 

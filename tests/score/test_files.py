@@ -71,6 +71,13 @@ def test_an_array_in_another_byte_order(tmp_path: Path) -> None:
     assert read_answers(path).by_name == {"é": "sad"}
 
 
+def test_texts_are_as_they_stand_there(tmp_path: Path) -> None:
+    """AffectGPT's scorer compares signs as they are: `` positive`` is none."""
+    path = tmp_path / "p.npz"
+    np.savez(path, filenames=["a", "b"], fileitems=["positive", " positive"])
+    assert read_answers(path).texts() == {"a": "positive", "b": " positive"}
+
+
 def test_nan_and_none_are_no_answer(tmp_path: Path) -> None:
     path = tmp_path / "p.npz"
     np.savez(path, filenames=["a", "b"], fileitems=np.array([float("nan"), None], object))

@@ -66,7 +66,7 @@ def tell_coverage(name: str, known: Coverage) -> None:
 
 
 def counts(counts: Mapping[str, int]) -> str:
-    first = [f"{label} {count}" for label, count in list(counts.items())[:_SHOWN]]
+    first = [f"{label or '(empty)'} {count}" for label, count in list(counts.items())[:_SHOWN]]
     more = len(counts) - len(first)
     return ", ".join(first) + (f" and {more:,} more (--json lists them all)" if more else "")
 
