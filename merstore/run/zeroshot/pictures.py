@@ -47,6 +47,8 @@ class Pictures(Family):
         prompt = harmless(asked.prompt, self.tokenizer, self.token)
         parts = [{"type": "image"}] * len(pictures)
         text = rendered(self.tokenizer, self.template, prompt, parts, self.name)
+        if text.count(self.token) != len(pictures):
+            raise EncoderError(f"{self.name}: its chat template has not one {self.token} a picture")
         begun = bool(self.tokenizer.bos_token) and text.startswith(self.tokenizer.bos_token)
         made = self.processor(
             text=[text], images=[pictures], add_special_tokens=not begun, return_tensors="pt"

@@ -81,8 +81,8 @@ class Seeing(Family):
         shown = self.shown or self.token
         prompt = harmless(asked.prompt, self.tokenizer, shown, self.token)
         text = self._text(prompt)
-        if shown not in text:
-            raise EncoderError(f"{self.name}: its chat template has no {shown} for a video")
+        if text.count(shown) != 1:
+            raise EncoderError(f"{self.name}: its chat template has not one {shown} for a video")
         return {**tokens(self.tokenizer, text.replace(shown, places, 1)), **given}
 
     def _text(self, prompt: str) -> str:
