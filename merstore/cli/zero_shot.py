@@ -12,11 +12,10 @@ from merstore.cli.opening import force_option
 from merstore.fill.shards import Shard
 
 if TYPE_CHECKING:
-    from merstore.run.inference.report import Progress
     from merstore.run.inference.tasks import Task
     from merstore.run.zeroshot.asked import Answerer
     from merstore.run.zeroshot.baselines import Baseline
-    from merstore.run.zeroshot.running import Report
+    from merstore.run.zeroshot.running import Progress, Report
     from merstore.store.store import Store
 
 _SHOWN = 10  # samples named of each kind of trouble

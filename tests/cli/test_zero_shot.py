@@ -302,3 +302,44 @@ def test_interrupted_it_goes_on_with_the_same_command(
         (view,) = [path for path in opened.views() if "/answer@" in path]
         assert list(opened[view]) == NAMES[:1]
     assert report_of(cli(*hears, "--json"))["answered"] == COUNT  # another model, the same store
+
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "zero-shot.md"
+
+
+def test_the_page_can_be_followed_word_for_word(
+    cli: Merstore, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With tiny models under the names that it has, short answers, and one clip."""
+    monkeypatch.chdir(tmp_path)
+    Path("video").mkdir()
+    Path("video/x.mp4").hardlink_to(root / "clips" / f"{NAMES[0]}.mp4")
+    Path("Qwen2-Audio-7B-Instruct").symlink_to(root / "Qwen2-Audio-tiny")
+    make(Path("Qwen2.5-VL-7B-Instruct"), "qwen2_5_vl")
+    make(Path("SmolVLM2-2.2B-Instruct"), "smolvlm")
+    Path("otter.py").write_text(ADAPTER.replace("{model['weights']}", ""))
+    Path("subtitle_chieng.csv").write_text("name,chinese,english\nx,,Oh.\n")
+    np.savez(
+        "output-reason-7b-nosubtitle-eng.npz", name2reason=np.array({"x": "She smiles."}, object)
+    )
+    write_tables(Path("emotion_wheel"))
+    Path("check-openset.csv").write_text('name,openset\nx,"[happy]"\n')
+    text = PAGE.read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line.startswith("$ merstore ")]
+    assert len(lines) == 8
+    for line in lines:
+        words = line.replace("~/envs/otter/bin/python", sys.executable).split()[2:]
+        run = words[:2] == ["zero-shot", "run"]
+        more = ["--max-new-tokens", "8", "--jobs", "0", "--device", "cpu", "--json"] if run else []
+        said = cli(*words, *more)
+        if run:  # a tiny model may have nothing to say
+            (report,) = said.json["answers"]
+            found = [report["answered"], *map(len, report["failed"].values())]
+            assert sum(found) == 1, said.err
+            assert set(report["failed"]) <= {"no_answer"}
+        else:
+            assert said.code == 0, said.err
+    (example,) = [block for block in text.split("```python\n") if "open_native" in block]
+    names: dict[str, Any] = {}
+    exec(compile(example.partition("```")[0], str(PAGE), "exec"), names)
+    assert names["report"].answered == 1

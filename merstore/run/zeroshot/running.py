@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from merstore.errors import DecodeError, MerstoreError, StaleView
 from merstore.extract.files import check_file
@@ -19,7 +19,6 @@ from merstore.extract.processes import Readers
 from merstore.extract.reading import Refusal
 from merstore.fill.filler import READ_SECONDS, default_jobs
 from merstore.run.inference import answers
-from merstore.run.inference.report import Progress, Tell
 from merstore.run.inference.tasks import NOT_SAID, Task
 from merstore.run.labels.backend import NO_ANSWER, SAID_NOTHING
 from merstore.run.zeroshot import prompts
@@ -72,6 +71,17 @@ class Report:
     def without(self) -> int:
         """Samples that have neither an answer nor a record of why."""
         return sum(map(len, self.lacking.values()))
+
+
+class Progress(NamedTuple):
+    """``done`` of ``total`` samples of a dataset."""
+
+    done: int
+    total: int
+    dataset: str
+
+
+Tell = Callable[[Progress], None]
 
 
 class Runner:
@@ -354,7 +364,7 @@ class _Job:
         self.done += more
         if self.runner.tell and more:
             report = self.report
-            self.runner.tell(Progress(self.done, report.samples, report.dataset, report.model))
+            self.runner.tell(Progress(self.done, report.samples, report.dataset))
 
     def _renew(self) -> None:
         """Keep what we hold, before the leases run out."""
