@@ -11,7 +11,7 @@ from merstore.score.answers import Labels
 
 LABELS = 30  # most frequent ones
 HARDEST = 25
-GROUPS = 20  # of a confusion
+GROUPS = 12  # of a confusion, more than any wheel has
 NOTHING, ANOTHER = "(nothing)", "(another)"
 
 

@@ -17,7 +17,8 @@ MER2024 = Texts(
     "MER2024's open-vocabulary labels compared",
     "mean of accuracy and recall",
     "",
-    "In per cent. Words of one group of a sample are one word. Accuracy: the share of the predicted "
+    "In per cent. Words are what stands in quotes, or else the whole list; those of one group of a "
+    "sample are one word. Accuracy: the share of the predicted "
     "words that are true; recall: the share of the true words that are predicted.",
     "Samples that have groups. A sample without a prediction, or without a word in it, has accuracy "
     "and recall 0.",

@@ -134,7 +134,14 @@ def _hits(
             [("Wheels, level 1", range(len(COARSE)))],
         ),
         [
-            Line(place, metric, rate, n)
+            Line(
+                place,
+                metric,
+                rate,
+                n,
+                interval=entry.intervals.get(metric),
+                behind=entry.behind.get(metric),
+            )
             for place, entry in enumerate(board)
             for metric, rate, n in zip(COARSE, entry.result.rates, entry.result.n, strict=True)
         ],

@@ -35,11 +35,13 @@ class HitRate:
         return len(self.hits)
 
     def values(self) -> dict[str, float]:
-        return {"hit rate": self.rate}
+        """The mean, and the rate on each wheel by its metric."""
+        return {"hit rate": self.rate} | dict(zip(COARSE, self.rates, strict=True))
 
     def resample(self, rows: np.ndarray) -> np.ndarray:
         """The values if these had been the samples."""
-        return np.array([mean(_per_wheel(self.hits[rows])[1])])
+        _, rates = _per_wheel(self.hits[rows])
+        return np.array([mean(rates), *rates])
 
 
 @dataclass(frozen=True)

@@ -2,46 +2,118 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from html_page import Page
 from score_tables import write_tables
+from unibench_sets import truths, write_labels, write_results, write_wheels
+
+import merstore
 
 from .conftest import FRAMES, SOUND, Merstore
 from .test_train import FEATURES, QUICK, made  # noqa: F401
 
 
 @pytest.fixture
-def scoring(tmp_path: Path) -> list[object]:
-    tables = write_tables(tmp_path / "emotion_wheel")
-    truth = tmp_path / "truth.csv"
-    truth.write_text('name,openset\ns1,"[sad, proud]"\ns2,[fear]\n')
+def tables(tmp_path: Path) -> Path:
+    return write_tables(tmp_path / "emotion_wheel")
+
+
+@pytest.fixture
+def truth(tmp_path: Path) -> Path:
+    """Of two predictions that are beside it."""
+    path = tmp_path / "truth.csv"
+    path.write_text('name,openset\ns1,"[sad, proud]"\ns2,[fear]\n')
     (tmp_path / "one.csv").write_text("name,openset\ns1,[sad]\ns2,[irate]\n")
     (tmp_path / "two.jsonl").write_text('{"name": "s1", "openset": "[proud]"}\n')
-    return ["report", "ov", "--truth", truth, "--tables", tables]
+    return path
 
 
-def test_predictions_are_compared(cli: Merstore, scoring: list[object], tmp_path: Path) -> None:
-    given = [tmp_path / "one.csv", tmp_path / "two.jsonl"]
+@pytest.fixture
+def given(kind: str, truth: Path, tables: Path, tmp_path: Path) -> list[object]:
+    """What `merstore score` takes of this kind."""
+    if kind in ("ov", "mer2025"):
+        found: list[object] = ["--truth", truth, "--tables", tables]
+    elif kind == "mer2024-ov":
+        (tmp_path / "groups").mkdir()
+        for name in ("s1", "s2"):
+            np.save(tmp_path / "groups" / f"{name}.npy", "[['sad', 'proud'], ['fear']]")
+        found = ["--truth", truth, "--groups", tmp_path / "groups"]
+    elif kind == "classification":
+        for path, classes in (
+            (truth, ("sad", "happy")),
+            (tmp_path / "one.csv", ("sad", "")),
+            (tmp_path / "two.csv", ("<b>", "happy")),
+        ):
+            rows = [f"s{n},{emo},{n}.5" for n, emo in enumerate(classes, 1)]
+            path.write_text("\n".join(["name,discrete,valence", *rows]))
+        return ["--truth", truth, tmp_path / "one.csv", tmp_path / "two.csv"]
+    else:
+        sets = truths(5, ("sad", "joy", "anger"))
+        write_results(tmp_path / "output", sets, "ours", 0.5)
+        labels = write_labels(tmp_path / "dataset", sets)
+        wheels = write_wheels(tmp_path / "wheels")
+        return ["--labels", labels, "--tables", wheels, tmp_path / "output"]
+    return [*found, "--missing", "empty", tmp_path / "one.csv", tmp_path / "two.jsonl"]
+
+
+KINDS = ["ov", "mer2025", "mer2024-ov", "classification", "merunibench"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_scored_becomes_a_page(
+    cli: Merstore, kind: str, given: list[object], tmp_path: Path
+) -> None:
     out = tmp_path / "page.html"
-    result = cli(*scoring, "--missing", "empty", *given, "--out", out)
+    result = cli("report", kind, *given, "--out", out)
     assert (result.code, result.out, result.err) == (0, "", f"written: {out}\n")
     page = out.read_text()
     Page(page).check()
-    assert all(f"<code>{path}</code>" in page for path in given)
+    assert "95 %" not in page
+    scores = cli("score", kind, *given, "--json").json
+    assert all(f"<code>{name}</code>" in page for name in scores)
+    assert cli("report", kind, *given, "--bootstrap", "--seed", 7, "--out", out).code == 0
+    page = out.read_text()
+    Page(page).check()
+    sure = cli("score", kind, *given, "--bootstrap", "--seed", 7, "--json").json
+    best = next(iter(sure.values()))["intervals"]
+    ranked_by = {"ov": "M-avg", "mer2025": "MER2025-rank", "mer2024-ov": "average",
+                 "classification": "waf", "merunibench": "mean"}[kind]  # fmt: skip
+    if (low := best[ranked_by]["low"]) is not None:
+        told = f"{low:.4f}" if kind == "classification" else f"{100 * low:.2f}"
+        assert f"95 % interval {told} to " in page
+
+
+@pytest.mark.parametrize("kind", ["ov", "mer2024-ov"])
+def test_a_run_in_a_store(cli: Merstore, kind: str, given: list[object], tmp_path: Path) -> None:
+    view = "mer2025/text@ours/run1"
+    with merstore.open(tmp_path / "s.mer", "a") as store:
+        texts = store.create_view(view, dtype="uint8", shape=(None,))
+        texts["s1"] = np.frombuffer(b"['sad', 'proud']", np.uint8)
+        texts.fail("s2", "decode_error", "the <decoder> stops")
+    out = tmp_path / "page.html"
+    assert cli("report", kind, *given, view, "--store", tmp_path / "s.mer", "--out", out).code == 0
+    page = out.read_text()
+    Page(page).check()
+    assert f"<code>{view}</code>" in page
+    assert '<code>s2</code> <span class="quiet">decode_error: the &lt;decoder&gt; stops' in page
 
 
 def test_what_is_missing_is_an_error_and_no_page(
-    cli: Merstore, scoring: list[object], tmp_path: Path
+    cli: Merstore, truth: Path, tables: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "page.html"
     out.write_text("old")
-    result = cli(*scoring, tmp_path / "two.jsonl", "--out", out)
+    args = ["report", "ov", "--truth", truth, "--tables", tables]
+    result = cli(*args, tmp_path / "two.jsonl", "--out", out)
     assert result.code == 1
     assert "two.jsonl: 1 of 2 samples have no prediction: s2" in result.err
     assert out.read_text() == "old"
-    result = cli(*scoring, tmp_path / "one.csv", "--out", tmp_path / "nowhere" / "page.html")
+    result = cli(*args, tmp_path / "one.csv", "--out", tmp_path / "nowhere" / "page.html")
     assert result.code == 1
     assert "nowhere/page.html cannot be written" in result.err
+    assert cli("report", "merunibench", tmp_path, "--out", out).code == 2
+    assert "Missing option" in cli("report", "classification", truth, "--out", out).err
 
 
 def test_a_store(cli: Merstore, filled: Path, tmp_path: Path) -> None:

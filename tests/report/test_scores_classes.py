@@ -127,6 +127,6 @@ def test_many_classes_are_cut_to_the_most_frequent() -> None:
     truth = {f"s{n:03}": {"emo": f"class {n // 2:03}"} for n in range(400)}
     found = compared({"p": truth}, truth)
     assert found.grid is not None
-    assert len(found.grid.columns) == 20
-    assert len(found.confusions[0][0].groups) == 22
+    assert len(found.grid.columns) == 12
+    assert len(found.confusions[0][0].groups) == 14
     assert len(html("scores.html", "t.csv", found)) < 100_000
