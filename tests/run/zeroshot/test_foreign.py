@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -444,3 +445,14 @@ def test_the_host_is_a_program_for_python_3_8_and_its_library_alone() -> None:
         for alias in node.names
     }
     assert imported <= sys.stdlib_module_names
+
+
+def test_it_runs_by_every_python_that_is_here(make: Make) -> None:
+    pythons = filter(None, (shutil.which(f"python3.{minor}") for minor in range(8, 15)))
+    for python in pythons:
+        if subprocess.run([python, "-c", ""], capture_output=True).returncode:
+            continue  # a version manager's, which is not there
+        foreign = make(python=[python, "-I", "-S"])
+        version = Path(python).name.removeprefix("python")
+        assert foreign.spec()["versions"]["python"].startswith(f"{version}.")
+        assert ask(foreign, "chatter", "crash", "empty")[::2] == ["''", ""]
