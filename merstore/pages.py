@@ -24,8 +24,7 @@ from merstore.atomic import replacing
 from merstore.errors import MerstoreError
 
 BLUE, GREY, ORANGE, GREEN, RED = "#3465a4", "#868f9b", "#cc7722", "#3c8c5a", "#b03a3a"
-_SKY, _NAVY, _VIOLET = "#6093cf", "#1d3557", "#7b5ea7"
-SHADES = (_SKY, BLUE, _NAVY, _VIOLET)
+SHADES = _SKY, _NAVY, _VIOLET, _PINK = "#6093cf", "#1d3557", "#7b5ea7", "#b0508a"
 _INK, _LINE = "#1f2933", "#e3e7eb"
 
 COLOURS = (
@@ -39,6 +38,7 @@ COLOURS = (
     ("sky", _SKY, "#4474ab"),
     ("navy", _NAVY, "#c4daf6"),
     ("violet", _VIOLET, "#ab8fdb"),
+    ("pink", _PINK, "#dd93bf"),
     ("grey", GREY, "#76818d"),
     ("orange", ORANGE, "#e09445"),
     ("green", GREEN, "#5cb57e"),

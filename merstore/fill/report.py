@@ -374,7 +374,7 @@ _SHARES = {
 def _draw_rates(axes: Any, runs: Sequence[PastRun], unit: tuple[str, float]) -> None:
     for number, run in enumerate(runs):
         places = [rate.seconds / unit[1] for rate in run.rates]
-        shade = pages.SHADES[(number + 1) % len(pages.SHADES)]
+        shade = pages.SHADES[number % len(pages.SHADES)]
         axes.plot(places, [rate.entries for rate in run.rates], color=shade, linewidth=1.2)
     axes.set(xlabel=f"{unit[0]} of a run", ylabel="entries/s", ylim=(0, None), xlim=(0, None))
 

@@ -143,4 +143,5 @@ def _bars(axes: Any, runs: Sequence[Results]) -> None:
     axes.set_yticks(range(len(runs)), labels, fontsize=7)
     axes.set(xlabel="metric")
     axes.margins(x=0.15)
+    axes.locator_params(axis="x", nbins=6)
     axes.invert_yaxis()
