@@ -73,10 +73,14 @@ def harmless(text: str, tokenizer: Any, *reserved: str) -> str:
     return re.sub(pattern, lambda found: f"{found[0][0]} {found[0][1:]}", text)
 
 
-def tokens(tokenizer: Any, text: str) -> dict[str, Any]:
-    """``input_ids`` and ``attention_mask``, int64 [1, N], of a prompt. The token that texts begin
-    with comes first, whether its template has it or not.
+def begun(tokenizer: Any, text: str) -> bool:
+    """Whether a prompt has the token that texts begin with already, from its template; where it has
+    not, the tokenizer is to set it.
     """
-    begun = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
-    made = tokenizer(text, add_special_tokens=not begun, return_tensors="pt")
+    return bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
+
+
+def tokens(tokenizer: Any, text: str) -> dict[str, Any]:
+    """``input_ids`` and ``attention_mask``, int64 [1, N], of a prompt."""
+    made = tokenizer(text, add_special_tokens=not begun(tokenizer, text), return_tensors="pt")
     return {key: made[key] for key in ("input_ids", "attention_mask")}

@@ -8,7 +8,7 @@ from typing import Any
 from merstore.errors import DecodeError, EncoderError
 from merstore.extract.models import ModelFolder, first_line, quiet
 from merstore.run.zeroshot.asked import Asked
-from merstore.run.zeroshot.chat import harmless, rendered, template_of
+from merstore.run.zeroshot.chat import begun, harmless, rendered, template_of
 from merstore.run.zeroshot.families import Family
 
 
@@ -49,8 +49,10 @@ class Pictures(Family):
         text = rendered(self.tokenizer, self.template, prompt, parts, self.name)
         if text.count(self.token) != len(pictures):
             raise EncoderError(f"{self.name}: its chat template has not one {self.token} a picture")
-        begun = bool(self.tokenizer.bos_token) and text.startswith(self.tokenizer.bos_token)
         made = self.processor(
-            text=[text], images=[pictures], add_special_tokens=not begun, return_tensors="pt"
+            text=[text],
+            images=[pictures],
+            add_special_tokens=not begun(self.tokenizer, text),
+            return_tensors="pt",
         )
         return dict(made)

@@ -83,7 +83,7 @@ class Seeing(Family):
         text = self._text(prompt)
         if text.count(shown) != 1:
             raise EncoderError(f"{self.name}: its chat template has not one {shown} for a video")
-        return {**tokens(self.tokenizer, text.replace(shown, places, 1)), **given}
+        return {**tokens(self.tokenizer, text.replace(shown, places)), **given}
 
     def _text(self, prompt: str) -> str:
         if self.template is None:

@@ -2,6 +2,7 @@
 they answer.
 """
 
+import dataclasses
 import json
 from itertools import product
 from pathlib import Path
@@ -15,13 +16,16 @@ pytest.importorskip("transformers")
 from run.zeroshot import reference_seeing
 from run.zeroshot.seeing_models import FAMILIES, PICTURES, VICUNA, make
 
+import merstore
 from merstore.errors import DecodeError, EncoderError
 from merstore.extract.material import Material
 from merstore.extract.models import ModelFolder
 from merstore.run.decoding import Decoding
+from merstore.run.inference.tasks import task_of
 from merstore.run.zeroshot.asked import Asked
 from merstore.run.zeroshot.families import Family
-from merstore.run.zeroshot.native import Native, families
+from merstore.run.zeroshot.native import Native, baseline_of, families
+from merstore.run.zeroshot.running import Runner
 
 QUESTION = "What does she feel?"
 CLIPS = {
@@ -203,6 +207,22 @@ def test_the_times_of_frames_are_the_places_of_their_patches(folders: Any) -> No
     # Two frames deep, so 3 s apart, at 2 places a second; of 4 x 4 patches 2 x 2 merged ones each.
     first = int(in_time[0])
     assert in_time.tolist() == [first + 6 * group for group in range(3) for _ in range(4)]
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("family", ["video_llava", "qwen2_5_vl", "smolvlm", "idefics3"])
+def test_models_answer_about_real_clips(
+    family: str, folders: Any, shared: Path, tmp_path: Path
+) -> None:
+    names = ["talk_vr_face1", "odd_rotated90_face", "odd_one_frame", "one_pixel_5frames"]
+    for name in (*names, "odd_random_bytes"):
+        (tmp_path / f"{name}.mp4").symlink_to(shared / "media" / f"{name}.mp4")
+    model = Native(folders(family), Decoding(max_tokens=2), device="cpu")
+    baseline = dataclasses.replace(baseline_of(ModelFolder(folders(family))), frames="even_4frms")
+    with merstore.open(tmp_path / "answers.mer", "a") as store:
+        runner = Runner(store, baseline, model, jobs=0)
+        report = runner.run(task_of(store, "meld", media=tmp_path))
+    assert (report.answered, report.failed) == (4, {"decode_error": ["odd_random_bytes"]})
 
 
 # --- what is asked ----------------------------------------------------------------------------------
