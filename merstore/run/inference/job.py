@@ -46,6 +46,8 @@ class Job:
         self.multi = prompts.multi_source(mode)
         spec = runner.spec(stack, mode, au, sources)
         checkpoint = stack[-1].stem
+        if answers.view_path(task.dataset, checkpoint, spec) not in runner.store:
+            runner.check(stack, head, mode, au)  # before anything is written
         self.view = answers.answers_view(runner.store, task.dataset, checkpoint, spec)
         self.held: set[str] = set()
         self.retry = set(runner.retry)
