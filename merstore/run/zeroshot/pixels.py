@@ -59,18 +59,20 @@ class Frames:
 
     def modern(self, told: dict[str, Any]) -> dict[str, Any]:
         """Settings under the names that they have today."""
-        size = told.get("size")
+        size, crop = told.get("size"), told.get("crop_size")
         if isinstance(size, int):
-            return told | {"size": {"shortest_edge": size}}
+            told = told | {"size": {"shortest_edge": size}}
+        if isinstance(crop, int):
+            told = told | {"crop_size": {"height": crop, "width": crop}}
         return told
 
     def check(self) -> None:
         """Raises EncoderError for a setting that makes no sense."""
         told = self.settings
         if told["do_resize"]:
-            self.edges("size", *self.known_sizes)
+            told["size"] = self.edges("size", *self.known_sizes)
         if told["do_center_crop"]:
-            self.edges("crop_size", {"height", "width"})
+            told["crop_size"] = self.edges("crop_size", {"height", "width"})
         if told["resample"] not in (LANCZOS, *_MODES):
             self.refuse("resample")
         if not isinstance(told["rescale_factor"], int | float) or told["rescale_factor"] <= 0:
@@ -218,7 +220,7 @@ class SquareFrames(Frames):
 
     def check(self) -> None:
         super().check()
-        self.edges("max_image_size", {"longest_edge"})
+        self.settings["max_image_size"] = self.edges("max_image_size", {"longest_edge"})
 
     def sizes(self, count: int, height: int, width: int) -> list[tuple[int, int]]:
         longest = min(4096, self.settings["size"]["longest_edge"])
@@ -233,12 +235,12 @@ class SquareFrames(Frames):
 
 def _given(folder: ModelFolder) -> tuple[dict[str, Any], str]:
     """What a folder says of frames, and where: the newest of the files that may."""
-    whole = folder.json("processor_config.json")
-    if "video_processor" in whole:
-        told, file = whole["video_processor"], "processor_config.json"
+    whole = folder.path / "processor_config.json"
+    told = folder.json(whole.name).get("video_processor")
+    if told is not None:
         if not isinstance(told, dict):
-            raise EncoderError(f"{folder.path / file}: its video_processor is no JSON object")
-        return told, str(folder.path / file)
+            raise EncoderError(f"{whole}: its video_processor is no JSON object")
+        return told, str(whole)
     for file in ("video_preprocessor_config.json", "preprocessor_config.json"):
         if (folder.path / file).is_file():
             return folder.json(file), str(folder.path / file)

@@ -65,21 +65,22 @@ def test_frames_of_the_right_size_stay_as_they_are(folder: Any) -> None:
 def test_the_shorter_side_is_what_is_asked_for(
     shape: tuple[int, int], size: tuple[int, int], folder: Any
 ) -> None:
-    for told in ({"shortest_edge": 30}, 30):
+    for told in ({"shortest_edge": 30}, 30, {"shortest_edge": 30, "height": None, "width": None}):
         steps = Frames(folder(size=told), CLIP)
         assert steps.sizes(1, *shape) == [size]
 
 
 def test_the_middle_is_cut_out_and_what_is_missing_is_black(folder: Any) -> None:
     frames = noise(1, 11, 4)
-    crop = {"height": 6, "width": 9}
-    steps = Frames(folder(do_resize=False, do_center_crop=True, crop_size=crop, **PLAIN), CLIP)
+    told = PLAIN | {"do_resize": False, "do_center_crop": True}
+    steps = Frames(folder(crop_size={"height": 6, "width": 9}, **told), CLIP)
     found = steps(frames).permute(0, 2, 3, 1).numpy()
     expected = np.zeros((1, 6, 9, 3))
     expected[:, :, 2:6] = frames[
         :, 2:8
     ]  # of 5 rows 2 are cut off above, of 5 columns 2 come before
     assert (found == expected).all()
+    assert Frames(folder(crop_size=3, **told), CLIP)(frames).shape == (1, 3, 3, 3)
 
 
 def test_values_are_rescaled_and_normalised_by_channel(folder: Any) -> None:
@@ -165,6 +166,11 @@ def test_frames_of_smolvlm_become_squares_by_way_of_their_own_shape(
     shape: tuple[int, int], first: tuple[int, int], folder: Any
 ) -> None:
     told = folder(size={"longest_edge": 112}, max_image_size={"longest_edge": 56})
+    assert SquareFrames(told, {"resample": 1, **HALF}).sizes(1, *shape) == [first, (56, 56)]
+    sampling = {"video_size": {"longest_edge": 300}}  # of a file without a size of its own
+    told = folder(
+        size={"longest_edge": 112}, max_image_size={"longest_edge": 56}, video_sampling=sampling
+    )
     assert SquareFrames(told, {"resample": 1, **HALF}).sizes(1, *shape) == [first, (56, 56)]
 
 
