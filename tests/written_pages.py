@@ -8,6 +8,7 @@ from answering import SUBTITLES, make_checkpoint, make_encoders, make_llm, make_
 from cli.test_train import FEATURES, boxed, informative
 from run.test_affectgpt_training import COUNTS, make_corpus
 from score_tables import write_tables
+from unibench_sets import truths, write_labels, write_results, write_wheels
 
 import merstore
 from merstore.cli.main import run
@@ -98,13 +99,48 @@ def report_store(folder: Path, page: Path) -> None:
     call("report", a_store(folder), "--out", page)
 
 
-def report_ov(folder: Path, page: Path) -> None:
-    tables = write_tables(folder / "emotion_wheel")
+def report_wheels(kind: str) -> Callable[[Path, Path], None]:
+    """Labels by wheels: ov, mer2025."""
+
+    def write(folder: Path, page: Path) -> None:
+        tables = write_tables(folder / "emotion_wheel")
+        call("report", kind, "--tables", tables, *_predictions(folder), "--out", page)
+
+    return write
+
+
+def report_groups(folder: Path, page: Path) -> None:
+    (folder / "groups").mkdir()
+    for name in ("s1", "s2", "s3"):
+        np.save(folder / "groups" / f"{name}.npy", "[['sad', 'proud'], ['fear'], ['happy']]")
+    groups = ["--groups", folder / "groups"]
+    call("report", "mer2024-ov", *groups, *_predictions(folder), "--out", page)
+
+
+def report_classes(folder: Path, page: Path) -> None:
+    files = [folder / name for name in ("truth.csv", "one.csv", "two.csv")]
+    for path, classes in zip(files, (("sad", "joy"), ("sad", ""), ("<b>", "joy")), strict=True):
+        rows = [f"s{n},{name},{n}.5" for n, name in enumerate(classes, 1)]
+        path.write_text("\n".join(["name,discrete,valence", *rows]))
+    call("report", "classification", "--truth", *files, "--bootstrap", "--out", page)
+
+
+def report_sets(folder: Path, page: Path) -> None:
+    """Nine sets, and a model."""
+    sets = truths(5, ("sad", "joy", "anger"))
+    write_results(folder / "output", sets, "ours", 0.5)
+    where = ["--labels", write_labels(folder / "dataset", sets)]
+    where += ["--tables", write_wheels(folder / "wheels"), "--bootstrap"]
+    call("report", "merunibench", *where, folder / "output", "--out", page)
+
+
+def _predictions(folder: Path) -> list[object]:
+    """Two, with intervals; the second lacks samples."""
     (folder / "truth.csv").write_text('name,openset\ns1,"[sad, proud]"\ns2,[fear]\ns3,[happy]\n')
     (folder / "one.csv").write_text("name,openset\ns1,[sad]\ns2,[irate]\ns3,[brave]\n")
     (folder / "two.jsonl").write_text('{"name": "s1", "openset": "[proud]"}\n')
-    given = ["--truth", folder / "truth.csv", "--tables", tables, "--missing", "empty"]
-    call("report", "ov", *given, folder / "one.csv", folder / "two.jsonl", "--out", page)
+    how = ["--truth", folder / "truth.csv", "--missing", "empty", "--bootstrap"]
+    return [*how, folder / "one.csv", folder / "two.jsonl"]
 
 
 COMMANDS: dict[str, Callable[[Path, Path], None]] = {
@@ -114,7 +150,11 @@ COMMANDS: dict[str, Callable[[Path, Path], None]] = {
     "train": train,
     "train affectgpt": train_affectgpt,
     "report store": report_store,
-    "report ov": report_ov,
+    "report ov": report_wheels("ov"),
+    "report mer2025": report_wheels("mer2025"),
+    "report mer2024-ov": report_groups,
+    "report classification": report_classes,
+    "report merunibench": report_sets,
 }
 
 

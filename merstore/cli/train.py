@@ -166,9 +166,10 @@ def train_(as_json: bool, **given: Any) -> None:
     _write(run, arguments, given)
     results = _results(run, arguments, given, path)
     if given["html"] is not None:
+        from merstore import pages
         from merstore.run.comparison import html
 
-        given["html"].write_text(html(results), encoding="utf-8")
+        pages.write(given["html"], html(results))
         console.note(f"written: {given['html']}")
     if as_json:
         console.json_out({"path": path, "rows": [row.__dict__ for row in results[-1].rows]})

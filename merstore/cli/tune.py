@@ -115,9 +115,10 @@ def _device(name: str | None) -> str | None:
 
 def _write(tuning: "Tuning", html: Path | None, benchmark_json: Path | None) -> None:
     if html is not None:
+        from merstore import pages
         from merstore.load import tuning_report
 
-        html.write_text(tuning_report.html(tuning), encoding="utf-8")
+        pages.write(html, tuning_report.html(tuning))
         console.note(f"written: {html}")
     if benchmark_json is not None:
         from merstore.load import benchmark_json as pytest_benchmark

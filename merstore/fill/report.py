@@ -68,10 +68,6 @@ class Group:
         if len(self.shown) < SHOWN:
             self.shown.append(Named(name, message))
 
-    @property
-    def more(self) -> int:
-        return self.count - len(self.shown)
-
 
 class Rate(NamedTuple):
     """A stretch of a run that ended ``seconds`` after its beginning: entries a second, and the shares
