@@ -80,7 +80,7 @@ def _label(key: str, label: Any) -> dict[str, Any]:
 def write_results(
     output: Path, sets: Mapping[str, Mapping[str, Any]], model: str, right: float, seed: int = 0
 ) -> None:
-    """Answers of a model of which about this share is right."""
+    """Answers of a model of which about this share is right; some sentiments are none."""
     rng = np.random.default_rng([seed, round(100 * right)])
     for key, samples in sets.items():
         folder = output / f"results-{key}" / model
@@ -91,6 +91,8 @@ def write_results(
             said = label if rng.random() < right else pool[rng.integers(len(pool))]
             if key in VALUES:
                 signs[name] = ("neutral", "positive", "negative")[int(np.sign(said))]
+                if rng.random() < 0.1:
+                    signs[name] = "mixed"
                 said = "happy" if said > 0 else "sad"
             labels[name] = f"[{', '.join(said if isinstance(said, list) else [said])}]"
         _write(folder / "checkpoint_1-openset.npz", labels)

@@ -39,11 +39,11 @@ class _StoreUnlessNamed(click.Group):
     cls=_StoreUnlessNamed,
     context_settings={"ignore_unknown_options": True},
     short_help="a page of a store, or of scores",
-    subcommand_metavar="[store] STORE [VIEW]... | ov PRED... | mer2025 PRED... ...",
+    subcommand_metavar="[store] STORE [VIEW]... | KIND PRED...",
 )
 def report_() -> None:
     """Write one HTML page that needs no network: of a store (or some of its views, or a run), or of
-    predictions compared as `merstore score` scores them: scores, with --bootstrap their intervals and
+    predictions as `merstore score KIND` scores them: scores, with --bootstrap their intervals and
     differences, labels, confusion, coverage, and the samples that are hardest.
     """
 

@@ -62,7 +62,7 @@ def confusion(title: str, true: np.ndarray, said: np.ndarray, groups: Sequence[s
     true, said = true[scored], said[scored]
     missed, wrong = true & ~said, said & ~true
     none_missed, none_wrong = ~missed.any(axis=1), ~wrong.any(axis=1)
-    rows = np.column_stack([missed, none_missed & ~none_wrong]).astype(np.float64)
+    rows = np.column_stack([missed, none_missed]).astype(np.float64)
     columns = np.column_stack([wrong, none_wrong & ~none_missed]).astype(np.float64)
     counts = (rows.T @ columns).astype(np.int64)  # of whole numbers, so that nothing is rounded
     counts[np.diag_indices(len(groups))] += (true & said).sum(axis=0)

@@ -78,6 +78,10 @@ def test_of_the_wrong_ones_those_with_the_worst_valence_are_hardest() -> None:
     assert (found.hardest[0].truth, found.hardest[0].answers) == (
         ["happy", "2"], [(0.0, ["sad", "-2"])]
     )  # fmt: skip
+    found = compared({"bad": BAD, "good": GOOD})
+    assert [(each.name, each.score) for each in found.hardest] == [
+        ("c", 0), ("b", 0.5), ("a", 0.5), (HOSTILE, 0.5)
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("seed", [None, 0])

@@ -70,6 +70,7 @@ def test_each_set_has_its_confusion_and_its_hardest_samples(found: Told) -> None
     assert signs.groups == ("positive", "negative", "neutral", "(nothing)")
     assert signs.counts.sum() == sets["sims"].covered[0].scored[0]
     assert sets["sims"].covered[0].n == 12
+    assert any("mixed" in (each.unknown or ()) for each in sets["sims"].covered)
     hardest = sets["sims"].hardest
     assert [each.score for each in hardest] == sorted(each.score for each in hardest)
     assert {each.truth[0] for each in hardest} == {"positive", "negative"}
