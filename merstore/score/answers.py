@@ -1,13 +1,16 @@
 """Predictions set against the truth: whose answer is missing, empty, or of words nobody knows."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from merstore.errors import MerstoreError, MissingEntry
+from merstore.score.labels import parse_labels
 
 Labels = Sequence[str]
+"""Labels; or an answer as it was given, from which they are read."""
+
 Missing = Literal["error", "empty"]
 Answer = TypeVar("Answer")
 
@@ -59,6 +62,19 @@ def aligned(
             "complete them, or count them as empty answers: --missing empty, with --json to list all"
         )
     return [(name, predictions.get(name, empty)) for name in names], absent
+
+
+def parsed(
+    answers: Iterable[tuple[str, Any]], parse: Callable[[Any], list[str]] = parse_labels
+) -> list[tuple[str, list[str]]]:
+    """Names with the labels of each answer. Raises MerstoreError, which names the sample."""
+    found = []
+    for name, answer in answers:
+        try:
+            found.append((name, parse(answer)))
+        except MerstoreError as error:
+            raise MerstoreError(f"sample {name}: {error}") from None
+    return found
 
 
 def coverage(

@@ -11,7 +11,7 @@ from typing import Any
 from merstore.corpora import pickled
 from merstore.corpora.sheet import NAME_COLUMNS, is_undecoded, read_sheet
 from merstore.errors import MerstoreError
-from merstore.score.answers import shown
+from merstore.score.answers import parsed, shown
 from merstore.score.labels import parse_labels
 
 OPENSET, SENTIMENT = "-openset.npz", "-openset-sentiment.npz"
@@ -31,13 +31,10 @@ class Answers:
 
     def labels(self, parse: Callable[[Any], list[str]] = parse_labels) -> dict[str, list[str]]:
         """The labels of each answer. Raises MerstoreError, which names file and sample."""
-        found = {}
-        for name, answer in self.by_name.items():
-            try:
-                found[name] = parse(answer)
-            except MerstoreError as error:
-                raise MerstoreError(f"{self.path}: sample {name}: {error}") from None
-        return found
+        try:
+            return dict(parsed(self.by_name.items(), parse))
+        except MerstoreError as error:
+            raise MerstoreError(f"{self.path}: {error}") from None
 
     def texts(self) -> dict[str, str]:
         """The answers, which must be texts, as they are; of none, such as NaN, the empty text."""

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from merstore.errors import MerstoreError, MissingEntry
-from merstore.score.answers import Labels, Missing, aligned, shown
-from merstore.score.labels import parse_groups
+from merstore.score.answers import Labels, Missing, aligned, parsed, shown
+from merstore.score.labels import parse_groups, parse_labels_2024
 from merstore.score.ov import mean
 
 Groups = Sequence[Sequence[str]]  # lists of words of the same meaning
@@ -61,17 +61,19 @@ def grouped_score(
     Raises MissingEntry where the truth, or a prediction (unless `missing` is ``empty``), lacks a
     sample of the groups; MerstoreError where there is none, or a true set is empty.
     """
-    found, absent = aligned(groups, predictions, missing, ())
+    given, absent = aligned(groups, predictions, missing, ())
+    found = parsed(given, parse_labels_2024)
     unknown = [name for name, _ in found if name not in truth]
     if unknown:
         raise MissingEntry(
             f"{len(unknown):,} samples have groups but no truth: {shown(unknown)}: take groups and "
             "truth of one set"
         )
+    labels = dict(parsed(((name, truth[name]) for name, _ in found), parse_labels_2024))
     empty = tuple(name for name, answer in found if not answer)
     samples = np.zeros((len(found), 2))
     for number, (name, answer) in enumerate(found):
-        true, guessed = (first_words(words, groups[name]) for words in (truth[name], answer))
+        true, guessed = (first_words(words, groups[name]) for words in (labels[name], answer))
         if not true:
             raise MerstoreError(f"sample {name} has no true label: leave it out of the truth")
         if guessed:

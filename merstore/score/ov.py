@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from merstore.score.answers import Coverage, Labels, Missing, aligned, coverage
+from merstore.score.answers import Coverage, Labels, Missing, aligned, coverage, parsed
 from merstore.score.wheels import METRICS, WheelTables
 
 COARSE = tuple(metric for metric in METRICS if metric.endswith("-L1"))
@@ -126,11 +126,12 @@ def ov_scores(
     Raises MissingEntry, which lists the names, where a prediction is missing, unless `missing` is
     ``empty``; MerstoreError where the truth has no sample.
     """
-    found, absent = aligned(truth, predictions, missing, ())
+    given, absent = aligned(truth, predictions, missing, ())
+    found = parsed(given)
     names = [name for name, _ in found]
     words: dict[str, int] = {}
-    true = _pairs([truth[name] for name in names], words)
-    guessed = _pairs([answer for _, answer in found], words)
+    true = _pairs((labels for _, labels in parsed((name, truth[name]) for name in names)), words)
+    guessed = _pairs((labels for _, labels in found), words)
     groups = np.array([tables.numbers(word) for word in words], np.int64)
     groups = groups.reshape(len(words), len(METRICS))
     counts = np.empty((len(names), len(METRICS), 3), np.int32)

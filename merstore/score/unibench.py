@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from merstore.errors import MerstoreError
-from merstore.score.answers import Coverage, Labels, Missing, aligned, coverage
+from merstore.score.answers import Coverage, Labels, Missing, aligned, coverage, parsed
 from merstore.score.classification import accuracy, weighted_f1
 from merstore.score.ov import COARSE, mean
 from merstore.score.wheels import WheelTables
@@ -81,7 +81,8 @@ def hit_rate(
     each wheel. A sample whose true label has no group there is not scored; an answer without a
     group hits nothing. Long answers are not punished. Errors as `merstore.score.ov.ov_scores`.
     """
-    found, absent = aligned(truth, predictions, missing, ())
+    given, absent = aligned(truth, predictions, missing, ())
+    found = parsed(given)
     candidates = set(truth.values())
     hits = np.full((len(found), len(COARSE)), np.nan)
     mixed = np.full_like(hits, np.nan)

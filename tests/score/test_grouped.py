@@ -36,6 +36,11 @@ def test_an_empty_answer_has_0_and_is_told() -> None:
     assert (score.accuracy, score.missing, score.empty) == (0, ("b",), ("a", "b"))
 
 
+def test_answers_may_be_as_they_were_given() -> None:
+    found = grouped_score({"a": "['sad, so']"}, {"a": "['Sad, so' 'mad']"}, {"a": []})
+    assert (found.accuracy, found.recall) == (0.5, 1)
+
+
 @pytest.mark.parametrize(
     ("truth", "predictions", "told"),
     [

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,6 +118,17 @@ class TestWhatAnswersLack:
         assert known.unknown == {"grumpy": 2, "]": 1}
         assert known.unknown_only == ("b",)
         assert known.unknown_share == 3 / 12
+
+    def test_answers_may_be_as_they_were_given(self, tables: WheelTables) -> None:
+        said = {"a": "[Sad, grumpy]", "b": b"sad", "c": float("nan"), "d": np.array(["sad"])}
+        labels = {"a": ["Sad", "grumpy"], "b": ["sad"], "c": [], "d": ["sad"]}
+        truth = dict.fromkeys(said, "['sad', 'proud']")
+        given: Any = said
+        one = ov_scores(truth, given, tables)
+        two = ov_scores({name: ["sad", "proud"] for name in labels}, labels, tables)
+        assert (repr(one.metrics), one.coverage) == (repr(two.metrics), two.coverage)
+        with pytest.raises(MerstoreError, match="sample b: labels are a text"):
+            ov_scores(truth, given | {"b": 7}, tables)
 
     def test_a_model_that_says_nothing_has_0(self, tables: WheelTables) -> None:
         scores = ov_scores(TRUTH, {name: [] for name in TRUTH}, tables)

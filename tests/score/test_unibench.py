@@ -48,6 +48,11 @@ def test_a_long_answer_costs_in_the_mixed_score_alone(tables: WheelTables) -> No
     assert found.mixed < found.rate or np.isnan(found.mixed)
 
 
+def test_answers_may_be_as_they_were_given(tables: WheelTables) -> None:
+    found = hit_rate({"a": "sad", "b": "sad"}, {"a": "[sad, bold]", "b": "[]"}, tables)
+    assert (found.rates[0], found.coverage.empty) == (0.5, ("b",))
+
+
 def test_a_missing_prediction_is_an_error_or_misses(tables: WheelTables) -> None:
     with pytest.raises(MissingEntry, match=r"1 of 2 .*: b"):
         hit_rate({"a": "sad", "b": "sad"}, {"a": ["sad"]}, tables)
