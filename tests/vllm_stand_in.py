@@ -72,6 +72,7 @@ class LLM:
         self.lora, self.rank, self.embeds = enable_lora, max_lora_rank, enable_prompt_embeds
         self.at_once = max_num_seqs
         self.adapted: dict[int, Any] = {}
+        self.said: list[Completion] = []
         self.calls: list[tuple[list[torch.Tensor], list[SamplingParams], LoRARequest]] = []
         LLM.made.append(self)
 
@@ -96,7 +97,8 @@ class LLM:
                 raise ValueError("prompt_embeds must be of shape (seq_len, hidden_size).")
             if self.longest is not None and len(prompt) + how.max_tokens > self.longest:
                 raise ValueError(f"The prompt is longer than {self.longest}")
-            found.append(Output([completed(model, prompt.clone(), how)]))
+            self.said.append(completed(model, prompt.clone(), how))
+            found.append(Output(self.said[-1:]))
         return found
 
     def _adapted(self, request: LoRARequest) -> Any:

@@ -1,7 +1,10 @@
 """`merstore infer`: answers of AffectGPT about whole datasets, or one clip."""
 
+import contextlib
 import dataclasses
 import itertools
+import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,14 +12,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from merstore.cli import console
+from merstore.cli.again import again
 from merstore.cli.opening import force_option
+from merstore.errors import MerstoreError
+from merstore.fill import devices
 from merstore.fill.shards import Shard
 
 if TYPE_CHECKING:
     from merstore.interop.affectgpt_config import Outcome
     from merstore.models.affectgpt import Settings
     from merstore.run.inference.fork import ForkRun
-    from merstore.run.inference.report import Report
+    from merstore.run.inference.report import Report, Tell
+    from merstore.run.inference.runner import Runner
     from merstore.run.inference.tasks import Task
     from merstore.run.inference.templates import Template
     from merstore.store.store import Store
@@ -82,7 +89,9 @@ _path = click.Path(path_type=Path)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of drawn answers.")
 @click.option("--temperature", type=float, default=1.0, show_default=True)
 @click.option("--top-p", type=float, default=0.9, show_default=True)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda:1, ...")
+@click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda:1, cuda:0,cuda:1, all."
+)
 @click.option("--corpora", type=_path, help="A folder with the corpora, to compute from.")
 @click.option("--media", type=_path, help="A folder of clips, to compute from.")
 @click.option("--faces", type=_path, help="With --media: OpenFace tracks. With --video: its track.")
@@ -123,6 +132,7 @@ _path = click.Path(path_type=Path)
 @click.option("--options", multiple=True, metavar="KEY=VALUE", help="Changes to it.")
 @click.option("--zeroshot", is_flag=True, help="With --cfg-path: ask the ovlabel question.")
 @click.option("--no_reasoning", is_flag=True, help="Accepted; it has no effect in the fork either.")
+@click.option("--part", type=_path, hidden=True)  # a folder that processes share, with the work
 @click.argument("more", nargs=-1, metavar="")
 @force_option
 @console.as_json
@@ -152,7 +162,7 @@ def infer_(
     fork = None
     if cfg_path is not None:
         fork = _fork(cfg_path, [*options, *more], dataset, asked)
-        if not as_json:
+        if not as_json and asked["part"] is None:
             _print_keys(fork.keys)
     llm: str | None = asked["llm"] or (fork.llm if fork else None)
     if llm is None:
@@ -161,13 +171,15 @@ def infer_(
     template = _template(asked, fork)
     question = fork.question if fork else _question(asked["question"])
     if video is not None:
+        if devices.several(asked["device"]):
+            raise click.BadParameter("one clip takes one device", param_hint="--device")
         return _ask(video, checkpoints, llm, template, question, asked, as_json)
     if store is None and fork is not None and fork.root is not None:
         store = Path(fork.root)  # preextracted_root
     if store is None or dataset is None:
         raise click.UsageError("give --store and --dataset, or --video")
     reports, files = _run(store, dataset, checkpoints, llm, template, question, asked, fork, force)
-    if as_json:
+    if as_json or asked["part"] is not None:
         rows = [vars(each) for each in reports]
         told = {"store": str(store), "answers": rows, "files": list(map(str, files))}
         if fork is not None:
@@ -259,6 +271,7 @@ def _ask(
 ) -> int:
     from merstore.run.inference.single import ask
 
+    device = only_visible(asked["device"]) if asked["backend"] == "vllm" else asked["device"]
     for checkpoint in checkpoints:
         answer = ask(
             video,
@@ -274,7 +287,7 @@ def _ask(
             models=asked["encoders"],
             weights=_weights(asked),
             backend=asked["backend"],
-            device=asked["device"],
+            device=device,
             settings=_settings(asked),
             seed=asked["seed"],
         )
@@ -297,53 +310,114 @@ def _run(
     force: bool,
 ) -> tuple[list["Report"], list[Path]]:
     import merstore
+    from merstore.run.inference.devices import telling
     from merstore.run.inference.fork import datasets_of
-    from merstore.run.inference.report import Progress
-    from merstore.run.inference.runner import Runner
-    from merstore.run.inference.sources import recipes_of
+    from merstore.run.inference.runner import stack_of
 
     # A fork's configuration says the mode itself; else the checkpoint's, unless --mode or --template
     # is given.
     mode = asked["mode"] or (template.mode if fork or asked["template"] else None)
     merstore.open(path, "r").close()  # says what is wrong with the path
-    with (
-        merstore.open(path, "a", force=force) as store,
-        console.progress("answering", "answers") as bar,
-    ):
+    part = asked["part"]
+    with contextlib.ExitStack() as opened:
+        store = opened.enter_context(merstore.open(path, "a", force=force))
         tasks = [_task(store, key, asked, fork) for key in datasets_of(dataset)]
 
-        def tell(told: Progress) -> None:
-            bar(told.done, told.total, f"{told.dataset} {told.checkpoint}")
-
-        runner = Runner(
-            store,
-            checkpoints,
-            llm,
-            template,
-            mode=mode,
-            question=question,
-            recipes=recipes_of(asked["encoders"], _weights(asked), asked["device"]),
-            settings=_settings(asked),
-            seed=asked["seed"],
-            backend=asked["backend"],
-            batch=asked["batch_size"],
-            device=asked["device"],
-            retry=asked["retry"],
-            jobs=asked["jobs"],
-            tell=tell,
-        )
+        if part is None:
+            tell = _shown(opened.enter_context(console.progress("answering", "answers")))
+        else:
+            tell = telling(part)
         try:
-            reports = runner.run(tasks)
+            if devices.several(asked["device"]):
+                reports = _on(devices.named(asked["device"]), tell)
+                store.refresh()
+            else:
+                asked_of = (checkpoints, llm, template, mode, question)
+                reports = _runner(store, *asked_of, asked, tell).run(tasks)
         except KeyboardInterrupt:
-            console.note("what is answered is in the store; the same command goes on from there")
+            if part is None:
+                console.note(
+                    "what is answered is in the store; the same command goes on from there"
+                )
             raise
+        if part is not None:
+            return reports, []
         names = {task.dataset: list(task.names) for task in tasks}
-        files = _export(store, runner.stacks, reports, names, asked, fork)
+        files = _export(store, list(map(stack_of, checkpoints)), reports, names, asked, fork)
         if asked["page"] is not None:
             from merstore.run.inference.page import write_page
 
             write_page(asked["page"], store, reports, names)
     return reports, files
+
+
+def _shown(bar: console.Progress) -> "Tell":
+    return lambda told: bar(told.done, told.total, f"{told.dataset} {told.checkpoint}")
+
+
+def _runner(
+    store: "Store",
+    checkpoints: Sequence[Any],
+    llm: str,
+    template: "Template",
+    mode: str | None,
+    question: str,
+    asked: dict[str, Any],
+    tell: "Tell",
+) -> "Runner":
+    from merstore.run.inference.runner import Runner
+    from merstore.run.inference.sources import recipes_of
+
+    device = asked["device"]
+    if asked["backend"] == "vllm":
+        device = only_visible(device)
+    return Runner(
+        store,
+        checkpoints,
+        llm,
+        template,
+        mode=mode,
+        question=question,
+        recipes=recipes_of(asked["encoders"], _weights(asked), device),
+        settings=_settings(asked),
+        seed=asked["seed"],
+        backend=asked["backend"],
+        batch=asked["batch_size"],
+        device=device,
+        retry=asked["retry"],
+        jobs=asked["jobs"],
+        scratch=asked["part"],
+        tell=tell,
+    )
+
+
+def _on(named: list[str], tell: "Tell") -> list["Report"]:
+    """The same command on several devices at once."""
+    from merstore.run.inference.devices import answer_on
+
+    with tempfile.TemporaryDirectory(prefix="merstore-") as folder:
+        return answer_on(
+            named,
+            lambda device, number: again("--device", device, "--part", folder),
+            Path(folder),
+            tell,
+        )
+
+
+def only_visible(device: str) -> str:
+    """Has this process see one GPU alone, ``cuda:1`` for example, since vLLM takes the first one that
+    it sees; the device's name from then on. Nothing may have asked CUDA for anything before.
+    """
+    kind, _, number = device.partition(":")
+    if kind != "cuda" or not number:
+        return device
+    gpus = devices.visible_gpus()
+    if not number.isdecimal() or int(number) >= len(gpus):
+        raise MerstoreError(
+            f"no device {device}: GPUs that can be seen: {', '.join(gpus) or 'none'}"
+        )
+    os.environ["CUDA_VISIBLE_DEVICES"] = gpus[int(number)]
+    return "cuda"
 
 
 def _task(store: "Store", key: str, asked: dict[str, Any], fork: "ForkRun | None") -> "Task":

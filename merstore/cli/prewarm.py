@@ -1,7 +1,6 @@
 """`merstore prewarm`: computes views for a whole dataset before they are needed."""
 
 import contextlib
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from merstore.cli import console
+from merstore.cli.again import again
 from merstore.cli.opening import force_option, store_argument
 from merstore.extract.registry import PROFILES, recipe_written
-from merstore.fill import devices as several
+from merstore.fill import devices
 from merstore.fill import log as logs
 from merstore.fill.engine import Failed, FillReport, Progress
 from merstore.fill.filler import READ_SECONDS
@@ -137,7 +137,7 @@ def prewarm_(
         "retry": list(retry),
     }
     mine = Shard.parse(shard) if shard else Shard.here()
-    found = device if device != "all" and "," not in device else "auto"
+    found = "auto" if devices.several(device) else device
     recipes = _recipes(views, profile, models, weights, found)
     recipes = _of_noisy_copies(recipes, media, beside["sounds"])
     materials, samples = _materials(media, dataset, **beside)
@@ -176,7 +176,7 @@ def prewarm_(
                     )
                 else:
                     assert log is not None
-                    reports = _on(several.named(device), log, _told(bar))
+                    reports = _on(devices.named(device), log, _told(bar))
         except KeyboardInterrupt:
             console.note("what is computed is in the store; the same command goes on from there")
             raise
@@ -270,16 +270,13 @@ def _told(bar: console.Progress) -> Any:
     return tell
 
 
-def _on(devices: list[str], log: Path, tell: Any) -> list[FillReport]:
+def _on(named: list[str], log: Path, tell: Any) -> list[FillReport]:
     """The same command on several devices at once."""
-    words = list(click.get_current_context().find_root().obj)
-    end = words.index("--") if "--" in words else len(words)
 
     def command(device: str, number: int) -> list[str]:
-        own = ["--device", device, "--part", f"{number}/{len(devices)}", "--log", str(log)]
-        return [sys.executable, "-m", "merstore.cli", *words[:end], *own, *words[end:]]
+        return again("--device", device, "--part", f"{number}/{len(named)}", "--log", str(log))
 
-    return several.run_on(devices, command, log, tell)
+    return devices.fill_on(named, command, log, tell)
 
 
 def _materials(

@@ -1,12 +1,14 @@
-"""Several devices of one machine fill one store: a process for each, kept apart by leases."""
+"""Several devices of one machine work on one store: a process for each, kept apart by leases."""
 
 import json
+import os
 import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from merstore import machine
 from merstore.errors import MerstoreError
@@ -17,12 +19,13 @@ POLL_SECONDS = 0.5
 
 
 def named(devices: str) -> list[str]:
-    """The devices of ``"cuda:0,cuda:1"``; ``"all"`` are all GPUs of this machine.
+    """The devices of ``"cuda:0,cuda:1"``; ``"all"`` are all GPUs of this machine, or those that
+    CUDA_VISIBLE_DEVICES leaves.
 
     Raises MerstoreError for none.
     """
     if devices == "all":
-        gpus = [f"cuda:{number}" for number in range(len(machine.gpus()))]
+        gpus = [f"cuda:{number}" for number in range(len(visible_gpus()))]
         if not gpus:
             raise MerstoreError('device "all": no GPU can be seen on this machine; use "auto"')
         return gpus
@@ -32,21 +35,49 @@ def named(devices: str) -> list[str]:
     return found
 
 
-def run_on(
+def visible_gpus() -> list[str]:
+    """What CUDA_VISIBLE_DEVICES calls the GPUs that this process may see, in the order of CUDA."""
+    told = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if told is None:
+        return [str(number) for number in range(len(machine.gpus()))]
+    names = [name.strip() for name in told.split(",")]
+    hidden = next((at for at, name in enumerate(names) if name in {"", "-1"}), len(names))
+    return names[:hidden]
+
+
+def several(devices: str) -> bool:
+    """Whether an option ``--device`` asks for a process for each."""
+    return devices == "all" or "," in devices
+
+
+def fill_on(
     devices: Sequence[str],
     command: Callable[[str, int], list[str]],
     log: Path,
     tell: Callable[[Progress], None],
 ) -> list[FillReport]:
-    """Run ``command(device, number)`` for each device at once, and add up what they report: each
-    prints ``{"views": [report, ...]}`` and writes its progress to `log`.
-
-    Ctrl-C reaches all of them, and they are waited for: what they computed is committed.
-
-    Raises MerstoreError where one ends with anything but 0 (all well) or 1 (samples failed), when the
-    others have ended too.
+    """Fill on each device, and add up what they report: each prints ``{"views": [report, ...]}`` and
+    writes its progress to `log`. Raises MerstoreError as `run_on`.
     """
     before = {event.get("run") for event in read_log(log)} if log.exists() else set()
+    told = run_on(devices, command, lambda: tell(_together(log, before)))
+    parts = [each["views"] for each in told]
+    return [
+        _sum([FillReport(**report) for report in reports]) for reports in zip(*parts, strict=True)
+    ]
+
+
+def run_on(
+    devices: Sequence[str], command: Callable[[str, int], list[str]], tell: Callable[[], None]
+) -> list[dict[str, Any]]:
+    """Run ``command(device, number)`` for each device at once; the JSON object that each prints.
+    `tell` is called now and then.
+
+    Ctrl-C reaches all of them, and they are waited for: what they did is committed.
+
+    Raises MerstoreError where one ends with anything but 0 (all well) or 1 (samples failed), or has
+    printed nothing, when the others have ended too.
+    """
     with tempfile.TemporaryDirectory(prefix="merstore-") as folder:
         outputs = [Path(folder) / f"{number}.json" for number in range(len(devices))]
         children: list[subprocess.Popen[bytes]] = []
@@ -57,7 +88,7 @@ def run_on(
                     children.append(subprocess.Popen(line, stdout=output))
             while any(child.poll() is None for child in children):
                 time.sleep(POLL_SECONDS)
-                tell(_together(log, before))
+                tell()
         except BaseException:
             for child in children:
                 child.send_signal(signal.SIGINT)  # nothing is sent to one that has ended
@@ -67,18 +98,15 @@ def run_on(
                 child.wait()
         bad = [
             f"{device} ended with {child.returncode}"
-            for device, child in zip(devices, children, strict=True)
-            if child.returncode not in (0, 1)
+            for device, child, output in zip(devices, children, outputs, strict=True)
+            if child.returncode not in (0, 1) or not output.stat().st_size
         ]
         if bad:
             raise MerstoreError(
-                f"{', '.join(bad)}: see its message above. What the others computed is in the "
-                "store, and the same command goes on from there"
+                f"{', '.join(bad)}: see its message above. What the others did is in the store, and "
+                "the same command goes on from there"
             )
-        parts = [json.loads(output.read_bytes())["views"] for output in outputs]
-    return [
-        _sum([FillReport(**report) for report in reports]) for reports in zip(*parts, strict=True)
-    ]
+        return [json.loads(output.read_bytes()) for output in outputs]
 
 
 def _together(log: Path, before: set[object]) -> Progress:

@@ -58,7 +58,8 @@ class Runner:
     drawn with a seed of their own, which follows from `seed`, the dataset and the name.
 
     Several runners, in processes of one machine, may work on one store: leases keep them from
-    answering a sample twice.
+    answering a sample twice. scratch: a folder for what is computed for the run alone, where they
+    share that too; it is left as it is. None: one of this runner's own, which goes with the run.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Runner:
         dtype: str = "auto",
         retry: Iterable[str] = (),
         jobs: int | None = None,
+        scratch: Path | None = None,
         tell: Tell | None = None,
     ) -> None:
         if not checkpoints:
@@ -88,7 +90,7 @@ class Runner:
         if batch is not None and batch < 1:
             raise MerstoreError(f"batch is a number of samples from 1, not {batch}")
         self.store = store
-        self.stacks = [_stack(each) for each in checkpoints]
+        self.stacks = [stack_of(each) for each in checkpoints]
         self.llm = llm
         self.template = template
         self.mode = mode
@@ -102,6 +104,7 @@ class Runner:
         self.dtype = _dtype(dtype, device)
         self.retry = {retry} if isinstance(retry, str) else set(retry)
         self.jobs = jobs
+        self.scratch = scratch
         self.tell = tell
         self.owner = Owner()
         self._generator: Generator | None = None
@@ -119,10 +122,13 @@ class Runner:
             nonlocal done
             done += more
             if self.tell:
-                self.tell(Progress(done, total, report.dataset, report.checkpoint))
+                there = report.present + report.known_failures
+                own = report.answered + report.failures + report.without
+                name = report.checkpoint
+                self.tell(Progress(done, total, report.dataset, name, there, own))
 
         with contextlib.ExitStack() as stack:
-            scratch = _Scratch(stack)
+            scratch = _Scratch(stack, self.scratch)
             opened: dict[tuple[int, str, bool], Sources] = {}
             for c, (head, mode) in enumerate(zip(heads, modes, strict=True)):
                 au = self._takes_au(head, mode)
@@ -224,19 +230,28 @@ class Runner:
 class _Scratch:
     """A store for what is computed for the run alone; made when something is."""
 
-    def __init__(self, stack: contextlib.ExitStack) -> None:
+    def __init__(self, stack: contextlib.ExitStack, folder: Path | None) -> None:
         self._stack = stack
+        self._folder = folder
         self._store: Store | None = None
 
     def store(self) -> Store:
         if self._store is None:
-            folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="merstore-"))
-            opened = open_store(Path(folder) / "run.mer", "a", durability="fast")
-            self._store = self._stack.enter_context(opened)
+            folder = self._folder
+            if folder is None:
+                made = tempfile.TemporaryDirectory(prefix="merstore-")
+                folder = Path(self._stack.enter_context(made))
+            self._store = self._stack.enter_context(scratch_store(folder))
         return self._store
 
 
-def _stack(given: str | Path | Sequence[str | Path]) -> Stack:
+def scratch_store(folder: Path) -> Store:
+    """In a folder, the store for what is computed for a run alone."""
+    return open_store(folder / "run.mer", "a", durability="fast")
+
+
+def stack_of(given: str | Path | Sequence[str | Path]) -> Stack:
+    """The files of a checkpoint, of which there may be one."""
     return (Path(given),) if isinstance(given, str | Path) else tuple(map(Path, given))
 
 

@@ -174,6 +174,10 @@ class TestEndings:
         assert found == plain(checkpoints[0], changed).answers(REQUESTS)
         assert (found[1].tokens, found[1].ended) == (2 + len(stops[which]), True)
         assert not all(answer.ended for answer in found)
+        if len(stops[which]) == 1:  # nothing is generated that is not wanted
+            assert sum(len(each.token_ids) for each in LLM.made[0].said) == sum(
+                answer.tokens for answer in found
+            )
 
     def test_the_language_models_own_does_too(
         self, checkpoints: list[Path], said: Callable[[Sequence[int]], Path], folder: Path

@@ -1,0 +1,67 @@
+"""Processes that share a run: their progress and their reports as one."""
+
+from pathlib import Path
+
+import pytest
+
+from merstore.run.inference import devices
+from merstore.run.inference.devices import telling
+from merstore.run.inference.report import Progress, Report, together
+
+
+class TestProgress:
+    @pytest.fixture
+    def processes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[devices.Tell]:
+        told = []
+        for number in range(2):
+            monkeypatch.setattr(devices.os, "getpid", lambda number=number: number)
+            told.append(telling(tmp_path))
+        return told
+
+    def test_nobody_has_told_yet(self, tmp_path: Path) -> None:
+        assert devices._all(tmp_path) is None
+
+    def test_what_one_did_is_not_counted_again_where_another_finds_it(
+        self, processes: list[devices.Tell], tmp_path: Path
+    ) -> None:
+        first, second = processes
+        first(Progress(4, 20, "a", "c", 4, 0))
+        first(Progress(7, 20, "a", "c", 4, 3))
+        assert devices._all(tmp_path) == Progress(7, 20, "a", "c", 4, 3)
+        second(Progress(7, 20, "a", "c", 7, 0))  # begins when three are answered
+        second(Progress(9, 20, "a", "c", 7, 2))
+        found = devices._all(tmp_path)
+        assert found is not None
+        assert (found.done, found.total) == (4 + 3 + 2, 20)
+        first(Progress(10, 20, "b", "c", 0, 0))  # goes on to the next
+        first(Progress(11, 20, "b", "c", 0, 1))
+        found = devices._all(tmp_path)
+        assert found is not None
+        assert (found.done, found.dataset) == (4 + 3 + 2 + 1, "b")
+
+
+def test_reports_are_added_up() -> None:
+    one = Report("a", "c", "a/answer@c/m-1", 20, present=4, answered=6, elsewhere=7)
+    one.failed, one.lacking = {"no_face": ["s3"]}, {"audio": ["s9", "s7"]}
+    one.fetched, one.computed, one.cut = {"face": 6, "audio": 6}, {"face": 2}, ["s2"]
+    one.seconds, one.generating, one.waiting, one.batch = 10.0, 8.0, 1.0, 8
+    other = Report("a", "c", "a/answer@c/m-1", 20, present=5, answered=5, elsewhere=6)
+    other.failed = {"no_face": ["s1"], "decode_error": ["s4"]}
+    other.lacking = {"audio": ["s7"]}
+    other.fetched, other.computed, other.cut = {"face": 5}, {"audio": 1}, ["s0"]
+    other.seconds, other.generating, other.waiting, other.batch = 8.0, 4.0, 3.0, 16
+    found = together([one, other])
+    assert vars(found) == vars(
+        Report(
+            "a", "c", "a/answer@c/m-1", 20, present=4, answered=11,
+            failed={"no_face": ["s1", "s3"], "decode_error": ["s4"]},
+            lacking={"audio": ["s7", "s9"]},
+            fetched={"face": 11, "audio": 6}, computed={"face": 2, "audio": 1},
+            cut=["s0", "s2"], batch=16, seconds=10.0, generating=6.0, waiting=2.0,
+        )
+    )  # fmt: skip
+
+
+def test_samples_that_nobody_here_accounts_for_were_done_elsewhere() -> None:
+    parts = [Report("a", "c", "v", 20, answered=6), Report("a", "c", "v", 20, answered=5)]
+    assert together(parts).elsewhere == 9
