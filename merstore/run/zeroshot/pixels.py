@@ -4,8 +4,8 @@ How near this is to them (transformers 5.23): sizes, crops, patches and the fuse
 theirs, to the last bit. Bilinear and bicubic resizing is torch's own antialiased interpolation of
 uint8, which is what torchvision runs on a CPU with AVX2; on others it runs the bilinear one in
 float32, where a value may differ by 1 of 255. (Pillow's differs from both by 1 or 2 in few places:
-0.004 on average from 1280 x 720 to 398 x 224.) Lanczos is Pillow's: torchvision has none before
-0.27, and takes bicubic for it.
+0.004 on average from 1280 x 720 to 398 x 224.) Lanczos is Pillow's; transformers
+takes torchvision's, or bicubic where that is older than 0.27 and has none.
 """
 
 import math
