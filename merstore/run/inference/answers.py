@@ -50,11 +50,16 @@ class Stored:
     batch: int
 
 
-def answers_view(store: Store, dataset: str, checkpoint: str, spec: Mapping[str, Any]) -> View:
-    """The view of the answers that `spec` tells of; created if it is not there."""
+def view_path(dataset: str, checkpoint: str, spec: Mapping[str, Any]) -> str:
+    """Of the answers that `spec` tells of."""
     key = fingerprint(spec)[:12]
     name = re.sub(r"[^A-Za-z0-9._+-]", "_", checkpoint).lstrip("._+-") or "checkpoint"
-    path = f"{dataset}/{MODALITY}@{name}/{spec['mode']}-{key}"
+    return f"{dataset}/{MODALITY}@{name}/{spec['mode']}-{key}"
+
+
+def answers_view(store: Store, dataset: str, checkpoint: str, spec: Mapping[str, Any]) -> View:
+    """The view of the answers that `spec` tells of; created if it is not there."""
+    path = view_path(dataset, checkpoint, spec)
     return store.create_view(path, dtype="uint8", shape=(None,), spec=dict(spec), exist_ok=True)
 
 

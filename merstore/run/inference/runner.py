@@ -26,6 +26,7 @@ from merstore.models.affectgpt import read as read_checkpoint
 from merstore.models.affectgpt.vllm_generation import Engine, VllmGenerator, embeddings_of
 from merstore.run import prompts
 from merstore.run.inference import answers
+from merstore.run.inference.checking import check, check_device
 from merstore.run.inference.job import Job
 from merstore.run.inference.report import Progress, Report, Tell
 from merstore.run.inference.sources import Sources
@@ -90,6 +91,7 @@ class Runner:
         if batch is not None and batch < 1:
             raise MerstoreError(f"batch is a number of samples from 1, not {batch}")
         self.store = store
+        check_device(_device(device))
         self.stacks = [stack_of(each) for each in checkpoints]
         self.llm = llm
         self.template = template
@@ -109,6 +111,7 @@ class Runner:
         self.owner = Owner()
         self._generator: Generator | None = None
         self._loaded: Stack | None = None
+        self._checked: set[tuple[Stack, str, bool]] = set()
         self._engine: Engine | None = None
 
     def run(self, tasks: Sequence[Task]) -> list[Report]:
@@ -141,6 +144,13 @@ class Runner:
                     job = Job(self, task, self.stacks[c], head, mode, au, sources, told)
                     reports[t, c] = job.go()
         return [reports[t, c] for t in range(len(tasks)) for c in range(len(heads))]
+
+    def check(self, stack: Stack, head: Sequence[Checkpoint], mode: str, au: bool) -> None:
+        """Raises MerstoreError where the question cannot be asked this checkpoint, whatever the sample."""
+        if (stack, mode, au) not in self._checked:
+            limit = self.settings.max_length - self.settings.max_new_tokens
+            check(head, self.llm, mode, self.question, au, limit)
+            self._checked.add((stack, mode, au))
 
     def generator(self, stack: Stack, head: Sequence[Checkpoint]) -> Generator:
         """The model with a checkpoint in it: one model for all that are made alike, and of vLLM one

@@ -15,6 +15,7 @@ from answering import (
     World,
     counts,
     make_checkpoint,
+    make_llm,
     names_of,
     recipes,
     runner,
@@ -48,6 +49,42 @@ def texts(store: Store, report: Report) -> dict[str, str]:
 
 def forget(store: Store, report: Report) -> None:
     store.drop_view(report.view)
+
+
+# --- what cannot be asked ------------------------------------------------------------------------
+
+
+def contents(store: Store) -> dict[str, tuple[int, int]]:
+    """Entries and failures of every view."""
+    return {path: (len(store[path]), len(store[path].failures())) for path in store.views()}
+
+
+def test_what_no_sample_can_be_asked_is_an_error_before_anything_is_written(
+    store: Store, world: World, tmp_path: Path
+) -> None:
+    """And before the language model, of which there is only the description here."""
+    store_features(store, NAMES[1:])
+    store["toy/" + VIEWS["face"]].fail(NAMES[0], "no_face", "nobody there")
+    before = contents(store)
+    other = tmp_path / "other"
+    make_llm(other, hidden_size=64)
+    (other / "model.safetensors").write_bytes(b"")
+    sized = Settings(max_new_tokens=12, max_length=60)
+    asked = [
+        (runner(store, world._replace(llm=other)), r"model that is 32 wide, and this one is 64"),
+        (runner(store, world, settings=sized), "48 are left for it: shorten the question"),
+        (runner(store, world, question="<AudioHere>?"), "<AudioHere> stands more than once"),
+    ]
+    for run, told in asked:
+        with pytest.raises(MerstoreError, match=told):
+            run.run([TOY])
+    assert contents(store) == before
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu"])
+def test_a_device_that_is_not_there(store: Store, world: World, device: str) -> None:
+    with pytest.raises(MerstoreError, match=device):
+        runner(store, world, device=device)
 
 
 # --- what an answer depends on -------------------------------------------------------------------

@@ -1,0 +1,50 @@
+"""What can be found wrong before a language model is loaded, and before anything is written."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from merstore.errors import MerstoreError
+from merstore.extract.models import ModelFolder
+from merstore.models.affectgpt import AffectGPT, Checkpoint, Tokens, config_of, load
+from merstore.run import prompts
+
+
+def check(
+    head: Sequence[Checkpoint], llm: str | Path, mode: str, question: str, au: bool, limit: int
+) -> None:
+    """Whether a stack of checkpoints goes with a language model, and the question into a prompt of
+    `limit` tokens. Of the language model, its configuration and tokenizer are read.
+
+    Raises MerstoreError and EncoderError, as `open_model`, `Tokens.from_folder` and
+    `Tokens.encode` do.
+    """
+    import torch
+
+    config = config_of(head)
+    with torch.device("meta"):
+        load(AffectGPT(_hollow(llm), config), head)
+    folder = ModelFolder(llm).path
+    tokens = Tokens.from_folder(folder, config.queries, au=config.au_fusion is not None)
+    tokens.encode(prompts.prompt(mode, question, "", au_features=au), limit)
+
+
+def check_device(device: str) -> None:
+    """Raises MerstoreError for a device that is not there."""
+    import torch
+
+    try:
+        wanted = torch.device(device)
+    except RuntimeError:
+        raise MerstoreError(f"{device!r} is no device: write auto, cpu or cuda:1") from None
+    count = torch.cuda.device_count()
+    if wanted.type == "cuda" and (wanted.index or 0) >= count:
+        raise MerstoreError(f"{device} is not there: this machine has {count} CUDA devices")
+
+
+def _hollow(llm: str | Path) -> Any:
+    """The language model, without numbers in it."""
+    import transformers
+
+    config = transformers.AutoConfig.from_pretrained(ModelFolder(llm).path)
+    return transformers.AutoModelForCausalLM.from_config(config)
