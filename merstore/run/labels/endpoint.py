@@ -39,8 +39,8 @@ class Endpoint(LanguageModel):
     A time-out, too many requests, a server's error, and an answer that is none are tried again,
     ``attempts`` times in all, after waiting twice as long each time (or what the server asks for, up
     to a minute); then the message has a Refusal. What it says of the message itself (400, 413, 422)
-    is one at once. Raises MerstoreError where nothing answers at the URL, or it refuses whatever it
-    is asked; and where urllib3 is not installed.
+    is one at once. Raises MerstoreError where nothing answers at the URL, or not securely, or it
+    refuses whatever it is asked; and where urllib3 is not installed.
     """
 
     batch = 32
@@ -176,6 +176,9 @@ class Endpoint(LanguageModel):
                 reply.close()
         except urllib3.exceptions.NewConnectionError as error:
             return _Reply("unreachable", f"nothing answers there: {error}", hopeless=True)
+        except urllib3.exceptions.SSLError as error:
+            told = f"no secure connection: {first_line(error)}: is it http, or its certificate unknown?"
+            return _Reply("unreachable", told, hopeless=True)
         except urllib3.exceptions.TimeoutError as error:
             return _Reply("timeout", f"no answer in time: {error}")
         except (urllib3.exceptions.HTTPError, OSError) as error:

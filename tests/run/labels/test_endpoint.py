@@ -193,6 +193,15 @@ class TestTrouble:
             ask(endpoint)
         assert len(waits) == 1
 
+    def test_where_no_secure_connection_is_to_be_had_the_run_stops(
+        self, server: Server, waits: Waits
+    ) -> None:
+        url = server.url.replace("http:", "https:")
+        endpoint = Endpoint(url, "m", wait=waits, attempts=2)
+        with pytest.raises(MerstoreError, match=r"no secure connection: .*is it http"):
+            ask(endpoint)
+        assert len(waits) == 1
+
     def test_a_refusal_is_a_failure_record_that_keeps_the_others(
         self, server: Server, waits: Waits, store: Store
     ) -> None:
