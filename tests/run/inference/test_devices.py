@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+from answering import World, names_of, recipes, runner, subtitles_of, write_samples
 
-from merstore.run.inference import devices
+from merstore.run.inference import Task, devices
 from merstore.run.inference.devices import telling
 from merstore.run.inference.report import Progress, Report, together
+from merstore.store.store import Store
 
 
 class TestProgress:
@@ -60,6 +62,31 @@ def test_reports_are_added_up() -> None:
             cut=["s0", "s2"], batch=16, seconds=10.0, generating=6.0, waiting=2.0,
         )
     )  # fmt: skip
+
+
+def test_what_is_computed_for_the_run_alone_is_there_for_all(
+    store: Store, world: World, tmp_path: Path
+) -> None:
+    """One process answers with the first checkpoint, another with the second, of the same clips."""
+    names = names_of(3)
+    clips = write_samples(tmp_path / "clips", names)
+    task = Task("toy", names, subtitles_of(names), materials=clips)
+    computed = []
+    for checkpoint in world.checkpoints:
+        asked = runner(
+            store,
+            world,
+            "realtime",
+            checkpoints=[checkpoint],
+            mode="multiface_audio_face_text",
+            recipes=recipes(tmp_path / "log"),
+            scratch=tmp_path,
+        )
+        (report,) = asked.run([task])
+        assert report.answered == 3
+        computed.append(report.computed)
+    assert computed == [{"face": 3, "audio": 3}, {}]
+    assert not any("face@" in path for path in store.views())
 
 
 def test_samples_that_nobody_here_accounts_for_were_done_elsewhere() -> None:
