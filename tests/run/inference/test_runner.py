@@ -4,6 +4,7 @@ that cannot be answered about.
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -338,8 +339,12 @@ def test_a_mode_that_is_none_or_needs_what_the_template_lacks(store: Store, worl
     store_features(store, NAMES)
     with pytest.raises(MerstoreError, match=r"unknown mode 'face_frame_audio'.*multiface_text"):
         runner(store, world, mode="face_frame_audio").run([TOY])
-    with pytest.raises(MerstoreError, match="needs features of image"):
+    with pytest.raises(UnknownView, match="toy/frame@CLIP_VIT_LARGE/random_1frms, which the mode"):
         runner(store, world, mode="image").run([TOY])
+    asked = runner(store, world, mode="image")
+    asked.template = replace(asked.template, features={})
+    with pytest.raises(MerstoreError, match="needs features of image"):
+        asked.run([TOY])
     with pytest.raises(MerstoreError, match="no checkpoint"):
         runner(store, world, checkpoints=[])
 
@@ -357,11 +362,16 @@ def test_a_prompt_that_is_too_long_keeps_its_places_and_says_what_was_cut(
     assert cut
     assert long.startswith(cut)
 
-    (report,) = runner(store, world, question="Why? " * 300).run([Task("toy", NAMES[:3], told)])
-    assert report.failed == {"model_error": NAMES[:3]}
-    failure = store[report.view].failure(NAMES[0])
+
+def test_a_subtitle_that_names_a_place_fails_alone(store: Store, world: World) -> None:
+    store_features(store, NAMES[:3])
+    told = dict.fromkeys(NAMES[:3], "short") | {NAMES[1]: "<FaceHere>"}
+    (report,) = runner(store, world).run([Task("toy", NAMES[:3], told)])
+    assert counts(report) == {"answered": 2, "failures": 1}
+    assert report.failed == {"model_error": [NAMES[1]]}
+    failure = store[report.view].failure(NAMES[1])
     assert failure is not None
-    assert "shorten the question" in failure.message
+    assert "is it in the subtitle?" in failure.message
 
 
 def test_an_answer_that_does_not_end_is_told_of(store: Store, world: World) -> None:
