@@ -119,7 +119,7 @@ class Covered(NamedTuple):
 
     n: int
     scored: tuple[int, int]
-    missing: Sequence[str] | None
+    missing: Sequence[str]
     empty: Sequence[str]
     extra: int
     unknown: Mapping[str, int] | None = None

@@ -69,7 +69,7 @@ def test_what_is_scored_becomes_a_page(
     assert (result.code, result.out, result.err) == (0, "", f"written: {out}\n")
     page = out.read_text()
     Page(page).check()
-    assert "95 %" not in page
+    assert "95 % interval" not in page
     scores = cli("score", kind, *given, "--json").json
     assert all(f"<code>{name}</code>" in page for name in scores)
     assert cli("report", kind, *given, "--bootstrap", "--seed", 7, "--out", out).code == 0
