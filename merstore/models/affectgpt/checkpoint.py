@@ -265,9 +265,12 @@ def _content(path: Path) -> Any:
     except FileNotFoundError as error:
         raise MerstoreError(f"{path}: no such checkpoint") from error
     except pickle.UnpicklingError as error:
+        # torch's own message says how to run the code all the same.
+        named = re.search(r"GLOBAL (\S+)", str(error))
         raise MerstoreError(
-            f"{path}: refused: it holds other things than weights, which would run code when they "
-            f"are read, or is damaged ({first_line(error)[:200]})"
+            f"{path}: refused: it holds other things than weights"
+            f"{f', such as {named[1]},' if named else ''} which could run code when they are read, or "
+            "is damaged"
         ) from error
     except Exception as error:  # whatever a damaged file makes torch raise
         raise MerstoreError(f"{path} cannot be read: {first_line(error)}") from error
