@@ -61,6 +61,7 @@ def test_the_sdist_has_nothing_that_was_built(sdist: set[str]) -> None:
 def test_the_wheel_holds_the_package_its_types_and_the_extension(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
     assert sources("merstore/**/*.py", "merstore/**/*.pyi", "merstore/py.typed") <= names
+    assert sources(*(f"merstore/**/*.{ending}" for ending in ("html", "css", "js"))) <= names
     assert [name for name in names if name.startswith("merstore/_core.") and name.endswith(".so")]
     assert not [name for name in names if name.endswith((".pyx", ".c", ".h"))]
     assert {name.split("/")[0].split("-")[0] for name in names} == {"merstore"}

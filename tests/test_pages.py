@@ -68,7 +68,7 @@ function look(frame) {
   told.folded = all("details:not([open])").length;
 
   told.ground = style(page.body).backgroundColor;
-  told.words = all("h1, h2, h3, p, td, th, dt, dd, caption, code, summary, label, svg text")
+  told.words = all("h1, h2, h3, a, p, td, th, dt, dd, caption, code, summary, label, svg text")
     .filter(each => each.textContent.trim())
     .map(each => contrast(parsed(each.tagName === "text" ? style(each).fill : style(each).color).slice(0, 3),
                           ground(each, style)));
