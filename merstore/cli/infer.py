@@ -317,7 +317,8 @@ def _run(
     # A fork's configuration says the mode itself; else the checkpoint's, unless --mode or --template
     # is given.
     mode = asked["mode"] or (template.mode if fork or asked["template"] else None)
-    merstore.open(path, "r").close()  # says what is wrong with the path
+    if path.exists() or not (asked["corpora"] or asked["media"]):  # else it is filled from these
+        merstore.open(path, "r").close()  # says what is wrong with the path
     part = asked["part"]
     with contextlib.ExitStack() as opened:
         store = opened.enter_context(merstore.open(path, "a", force=force))

@@ -104,6 +104,19 @@ def test_from_clips_to_answers(
         assert entry["text"] == found[0][NAMES[0]]
 
 
+def test_a_store_is_made_where_there_is_something_to_fill_it_from(
+    cli: Merstore, command: list[Any], root: Path, store: Path, tmp_path: Path
+) -> None:
+    new = tmp_path / "new.mer"
+    words = [new if word == store else word for word in command]
+    refused = cli(*words)
+    assert refused.code == 1
+    assert f"{new} does not exist" in refused.err
+    assert not new.exists()
+    (report,) = cli(*words, *of_clips(root), "--json").json["answers"]
+    assert report["answered"] == 3
+
+
 def test_checkpoints_of_one_name_keep_their_answers_apart(
     cli: Merstore, command: list[Any], root: Path, world: World, store: Path, tmp_path: Path
 ) -> None:
