@@ -110,7 +110,7 @@ def test_a_store_is_made_where_there_is_something_to_fill_it_from(
     new = tmp_path / "new.mer"
     words = [new if word == store else word for word in command]
     refused = cli(*words)
-    assert refused.code == 1
+    assert refused.code == 2
     assert f"{new} does not exist" in refused.err
     assert not new.exists()
     (report,) = cli(*words, *of_clips(root), "--json").json["answers"]
