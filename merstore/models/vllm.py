@@ -11,6 +11,8 @@ def vllm() -> Any:
     # Its messages go to stdout otherwise, where answers and JSON are.
     os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    # A fork in the midst of our threads could take a lock along that nobody gives back.
+    os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     try:
         import vllm  # type: ignore[import-not-found, unused-ignore]
     except ImportError as error:

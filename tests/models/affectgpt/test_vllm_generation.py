@@ -174,10 +174,8 @@ class TestEndings:
         assert found == plain(checkpoints[0], changed).answers(REQUESTS)
         assert (found[1].tokens, found[1].ended) == (2 + len(stops[which]), True)
         assert not all(answer.ended for answer in found)
-        if len(stops[which]) == 1:  # nothing is generated that is not wanted
-            assert sum(len(each.token_ids) for each in LLM.made[0].said) == sum(
-                answer.tokens for answer in found
-            )
+        if len(stops[which]) == 1:
+            self.assert_that_no_more_was_said(found)
 
     def test_the_language_models_own_does_too(
         self, checkpoints: list[Path], said: Callable[[Sequence[int]], Path], folder: Path
@@ -189,6 +187,13 @@ class TestEndings:
         found = through(checkpoints[0], changed).answers(REQUESTS)
         assert found == plain(checkpoints[0], changed).answers(REQUESTS)
         assert (found[1].tokens, found[1].ended) == (3, True)
+        self.assert_that_no_more_was_said(found)
+
+    @staticmethod
+    def assert_that_no_more_was_said(found: Sequence[Answer]) -> None:
+        """vLLM itself ended them, and did not go on for nothing."""
+        said = sorted(len(each.token_ids) for each in LLM.made[0].said)
+        assert said == sorted(answer.tokens for answer in found)
 
 
 class TestDrawn:
@@ -342,12 +347,17 @@ class TestTroubles:
         ):
             engine(folder)
 
-    def test_its_messages_stay_away_from_answers(
+    def test_its_messages_stay_away_from_answers_and_its_processes_from_our_threads(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.delenv("VLLM_LOGGING_STREAM", raising=False)
+        told = {
+            "VLLM_LOGGING_STREAM": "ext://sys.stderr",
+            "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+        }
+        for name in told:
+            monkeypatch.delenv(name, raising=False)
         engine(folder)
-        assert os.environ["VLLM_LOGGING_STREAM"] == "ext://sys.stderr"
+        assert {name: os.environ[name] for name in told} == told
 
 
 def test_what_is_written_goes_with_the_engine(checkpoints: list[Path], folder: Path) -> None:
