@@ -175,7 +175,7 @@ def infer_(
             raise click.BadParameter("one clip takes one device", param_hint="--device")
         return _ask(video, checkpoints, llm, template, question, asked, as_json)
     if store is None and fork is not None and fork.root is not None:
-        store = Path(fork.root)  # preextracted_root
+        store = _stored(fork.root)
     if store is None or dataset is None:
         raise click.UsageError("give --store and --dataset, or --video")
     reports, files = _run(store, dataset, checkpoints, llm, template, question, asked, fork, force)
@@ -200,10 +200,21 @@ def _fork(
         [word for option in options for word in option.split()],
         dataset=dataset or "inferenceData",
         models=asked["models_"],
+        folder=asked["encoders"],
         zeroshot=asked["zeroshot"],
         message=asked["question"],
         face_or_frame=asked["mode"],
     )
+
+
+def _stored(root: str) -> Path:
+    """The store that preextracted_root is."""
+    if not (Path(root) / "data.mdb").is_file():
+        raise click.UsageError(
+            f"{root} (preextracted_root) is no store: `merstore import features.mer {root}` makes "
+            "one of AffectGPT's folders, then --store features.mer"
+        )
+    return Path(root)
 
 
 def _checkpoints(given: Sequence[str], fork: "ForkRun | None") -> list[Any]:

@@ -218,6 +218,11 @@ def test_the_command_line_of_the_fork(
     assert "corrected" in rows["model.skip_encoders"]
     assert "used" in rows["inference.test_epochs"]
     assert len(list((tmp_path / "out" / "results-toy" / "tiny_20250110100").glob("*.npz"))) == 2
+    tree = tmp_path / "preextracted_features"  # the fork's own folders
+    tree.mkdir()
+    told = cli(*words, f"inference.preextracted_root={tree}")
+    assert told.code == 2
+    assert f"`merstore import features.mer {tree}`" in told.err
     keys = cli(*words, "--json").json["keys"]
     assert {key["key"] for key in keys} >= {"inference.base_root", "model.llama_model"}
 

@@ -9,6 +9,7 @@ from typing import Any
 from merstore.corpora.unibench import TEST_SPLITS
 from merstore.errors import InvalidKey, MerstoreError
 from merstore.interop.affectgpt_config import Outcome, settings
+from merstore.models.affectgpt import DEFAULT_LLM
 from merstore.run import prompts
 from merstore.run.inference.templates import Template, Wanted, read_yaml
 from merstore.store import legacy
@@ -35,6 +36,7 @@ _MODEL = {  # what the fork does with a key of the model section, and we do not
 }
 _OF_THE_CHECKPOINT = "the checkpoint's own configuration counts"
 _OF_TRAINING = "it is of training"
+_LLMS = {"Qwen25": DEFAULT_LLM, "Llama2": "meta-llama/Llama-2-7b-chat-hf"}
 _ROOT_KEYS = ("ckpt_root", "ckpt_name", "test_epoch", "test_epochs", "skip_epoch")
 
 
@@ -67,13 +69,15 @@ def read_fork(
     message: str | None = None,
     face_or_frame: str | None = None,
     models: Sequence[str | Path] = (),
+    folder: str | Path | None = None,
     output: str | Path = "output",
 ) -> ForkRun:
     """What ``inference_hybird.py --cfg-path PATH --options ... --dataset ...`` asks for.
 
     dataset: ``inferenceData`` for the nine test sets, or several with commas between, in any
     spelling. zeroshot, message, face_or_frame: as the options of these names. models: checkpoints,
-    in place of those that the configuration chooses. output: the folder that has a folder for each
+    in place of those that the configuration chooses. folder: has a folder for each model, among
+    which the fork's names of language models are looked for. output: the folder that has a folder for each
     configuration's checkpoints.
 
     Raises InvalidKey and MerstoreError for values that are none, and where a checkpoint is not found.
@@ -110,15 +114,16 @@ def read_fork(
     ):
         keys[each.key] = each
     nonverbal = _nonverbal(inference, sources.mode, keys)
-    analyses = _analyses(config, keys)
+    peaks = "frame" in sources.needed and inference.get("frame_sampling") == "emotion_peak"
+    analyses = _analyses(config, peaks, keys)
     template = Template(sources.mode, "affectgpt", _wanted(config, inference, sources.features))
-    llm = model.get("llama_model")
+    llm = _llm(model.get("llama_model"), folder)
     return ForkRun(
         names,
         template,
         message or prompts.question("ovlabel" if zeroshot else "description"),
         tuple(stack if len(stack) > 1 else (*before, *stack) for stack in stacks),
-        None if llm in _UNSET else str(llm),
+        llm,
         str(inference.get("base_root") or "output/results"),
         sources.root if sources.features else None,
         nonverbal,
@@ -227,6 +232,15 @@ def _last(folder: Path) -> list[Path]:
     return files[-1:]
 
 
+def _llm(name: Any, folder: str | Path | None) -> str | None:
+    """The language model that a name of the fork's stands for: in the folder, else on the hub."""
+    if name in _UNSET:
+        return None
+    hub = _LLMS.get(str(name), str(name))
+    local = None if folder is None else Path(folder) / hub.rpartition("/")[2]
+    return str(local) if local is not None and local.is_dir() else hub
+
+
 def _below(model: Mapping[str, Any]) -> tuple[Path, ...]:
     """The checkpoints that the tested one goes over."""
     given = (model.get(key) for key in ("ckpt", "ckpt_2"))
@@ -326,8 +340,10 @@ def _dataset_keys(datasets: Mapping[str, Any], face_or_frame: str | None) -> Ite
             yield Outcome(f"datasets.{name}.{key}", value, used, why)
 
 
-def _analyses(config: Mapping[str, Any], keys: dict[str, Outcome]) -> Path | None:
-    """What MER-Factory wrote, by the inference section, or else by a dataset's."""
+def _analyses(config: Mapping[str, Any], peaks: bool, keys: dict[str, Outcome]) -> Path | None:
+    """What MER-Factory wrote, by the inference section, or else by a dataset's, where it is there and
+    frames around `peaks` are read.
+    """
     datasets = _section(config, "datasets")
     places = {"inference": config["inference"]}
     places |= {f"datasets.{name}": _section(datasets, name) for name in datasets}
@@ -336,12 +352,18 @@ def _analyses(config: Mapping[str, Any], keys: dict[str, Outcome]) -> Path | Non
         if "mer_factory_output" not in section:
             continue
         key, value = f"{place}.mer_factory_output", section["mer_factory_output"]
-        used, why = False, "not set"
-        if value not in _UNSET:
-            used = found is None
+        used = False
+        if value in _UNSET:
+            why = "not set"
+        elif not peaks:
+            why = "no frames around the peak are read"
+        elif found is not None:
+            why = "another section names it"
+        elif not Path(str(value)).is_dir():
+            why = "no such folder here: --mer-factory names it, where peaks are to be computed"
+        else:
+            used, found = True, Path(str(value))
             why = "corrected: analyses, to compute frames around the peak (the fork's runner forgets it)"
-            why = why if used else "another section names it"
-            found = found or Path(str(value))
         keys[key] = Outcome(key, value, used, why)
     return found
 

@@ -199,21 +199,41 @@ def test_every_key_has_a_fate(config: Path, output: Path) -> None:
     assert used["datasets.mercaptionplus.face_or_frame"] is False
 
 
-def test_peaks_are_where_any_section_says(config: Path, output: Path) -> None:
+def test_peaks_are_where_any_section_says(config: Path, output: Path, tmp_path: Path) -> None:
     asked = {"dataset": "mer2023", "output": output}
-    run = read_fork(config, **asked)
-    assert run.mer_factory is None
-    training = ["datasets.mercaptionplus.mer_factory_output=facts/train"]
-    run = read_fork(config, training, **asked)
-    assert run.mer_factory == Path("facts/train")
-    run = read_fork(config, [*training, "inference.mer_factory_output=facts"], **asked)
-    assert run.mer_factory == Path("facts")
+    assert read_fork(config, **asked).mer_factory is None
+    for name in ("train", "test"):
+        (tmp_path / name).mkdir()
+    training = [f"datasets.mercaptionplus.mer_factory_output={tmp_path / 'train'}"]
+    assert read_fork(config, training, **asked).mer_factory == tmp_path / "train"
+    both = [*training, f"inference.mer_factory_output={tmp_path / 'test'}"]
+    run = read_fork(config, both, **asked)
+    assert run.mer_factory == tmp_path / "test"
     fates = {key.key: (key.used, key.why) for key in run.keys}
     assert fates["inference.mer_factory_output"][1].startswith("corrected")
     assert fates["datasets.mercaptionplus.mer_factory_output"] == (
         False,
         "another section names it",
     )
+    for options, told in (
+        (["inference.mer_factory_output=/home/theirs"], "no such folder here"),
+        ([*both, "inference.frame_sampling=uniform"], "no frames around the peak"),
+    ):
+        run = read_fork(config, options, **asked)
+        assert run.mer_factory is None
+        assert told in {key.key: key.why for key in run.keys}["inference.mer_factory_output"]
+
+
+def test_the_forks_names_of_language_models(config: Path, output: Path, tmp_path: Path) -> None:
+    asked = {"dataset": "mer2023", "output": output}
+    options = ["model.llama_model=Qwen25"]
+    assert read_fork(config, options, **asked).llm == "Qwen/Qwen2.5-7B-Instruct"
+    folder = tmp_path / "models" / "Qwen2.5-7B-Instruct"
+    assert read_fork(config, options, folder=folder.parent, **asked).llm == (
+        "Qwen/Qwen2.5-7B-Instruct"
+    )
+    folder.mkdir(parents=True)
+    assert read_fork(config, options, folder=folder.parent, **asked).llm == str(folder)
 
 
 def test_what_is_computed_is_computed_as_the_model_section_says(config: Path, output: Path) -> None:
