@@ -216,7 +216,7 @@ def test_peaks_are_where_any_section_says(config: Path, output: Path, tmp_path: 
         "another section names it",
     )
     for options, told in (
-        (["inference.mer_factory_output=/home/theirs"], "no such folder here"),
+        (["inference.mer_factory_output=nowhere/theirs"], "no such folder here"),
         ([*both, "inference.frame_sampling=uniform"], "no frames around the peak"),
     ):
         run = read_fork(config, options, **asked)
