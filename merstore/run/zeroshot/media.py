@@ -20,6 +20,7 @@ from merstore.extract.reading import Read, Reading, Refusal
 from merstore.extract.recipes import Recipe
 from merstore.fill.engine import Clip
 from merstore.fill.filler import declare
+from merstore.fill.plan import path_of
 from merstore.run.zeroshot import policies
 from merstore.run.zeroshot.baselines import Sound
 from merstore.store.store import Store
@@ -196,7 +197,7 @@ class Media:
         self._readers = readers or Readers(1, SECONDS)
         self._kept: dict[Kind, View] = {}
         for kind in self.kinds:
-            path = f"{dataset}/{kind.modality}@{kind.encoder_name}/{kind.sampling}"
+            path = path_of(dataset, kind)
             if keep:
                 self._kept[kind] = declare(store, dataset, kind)
             elif path in store:

@@ -43,6 +43,7 @@ class Native(Answerer):
         self.device = device
         self.family = family_of(self.folder)
         self._loaded: tuple[Family, Any] | None = None
+        self._lost = ""  # what broke the GPU for this process
 
     @property
     def draws(self) -> bool:
@@ -99,6 +100,11 @@ class Native(Answerer):
         return [self._answer(*each) for each in zip(asked, seeds, strict=True)]
 
     def _answer(self, asked: Asked, seed: int) -> Said | Refusal:
+        if self._lost:
+            raise EncoderError(
+                f"{self.name}: after that, the GPU is of no use to this process: {self._lost}. The same "
+                "command goes on"
+            )
         family, model = self.load()
         try:
             with quiet():
@@ -116,7 +122,9 @@ class Native(Answerer):
             return Refusal(error.kind, error.message)
         except Exception as error:  # noqa: BLE001 - a sample is refused, whatever its model raises
             if not out_of_memory(error):
-                return Refusal("model_error", f"{type(error).__name__}: {first_line(error)}")
+                told = f"{type(error).__name__}: {first_line(error)}"
+                self._lost = told if "CUDA error" in told else ""
+                return Refusal("model_error", told)
             refused = Refusal("out_of_memory", f"{self.name}: {first_line(error)}")
         if model.device.type == "cuda":  # not while the exception holds what was computed
             import torch

@@ -18,6 +18,7 @@ from merstore.extract.material import Material
 from merstore.extract.processes import Readers
 from merstore.extract.reading import Refusal
 from merstore.fill.filler import READ_SECONDS, default_jobs
+from merstore.fill.plan import path_of
 from merstore.run.inference import answers
 from merstore.run.inference.tasks import NOT_SAID, Task
 from merstore.run.labels.backend import NO_ANSWER, SAID_NOTHING
@@ -341,7 +342,7 @@ class _Job:
                 f"{runner.baseline.name} opens files itself: give the media of {task.dataset}"
             )
         for kind in runner.kinds:
-            path = f"{task.dataset}/{kind.modality}@{kind.encoder_name}/{kind.sampling}"
+            path = path_of(task.dataset, kind)
             if path not in runner.store:
                 raise MerstoreError(
                     f"{runner.store.path} has no {path}: give the media of {task.dataset}"

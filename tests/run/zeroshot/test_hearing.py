@@ -118,12 +118,12 @@ def test_omni_sees_and_hears_as_its_own_processor_has_it(
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
     family = Qwen25Omni(ModelFolder(omni))
-    given = family.inputs(asked(noise(2.5), film(count, *size), apart=0.25))
+    given = family.inputs(asked(noise(2.51), film(count, *size), apart=0.25))
 
     processor = object.__new__(theirs.Qwen2_5OmniProcessor)  # without its video processor
     processor.feature_extractor, processor.audio_token = family._ear, "<|AUDIO|>"
     options = {"sampling_rate": RATE, "return_attention_mask": True, "return_tensors": "pt"}
-    sounds, (audio,) = processor._process_audio([noise(2.5)], **options)
+    sounds, (audio,) = processor._process_audio([noise(2.51)], **options)
     assert torch.equal(given["input_features"], sounds["input_features"])
     assert torch.equal(given["feature_attention_mask"], sounds["feature_attention_mask"])
 
