@@ -9,7 +9,7 @@ import numpy.typing as npt
 from merstore.errors import DecodeError, EncoderError
 from merstore.extract.models import ModelFolder, first_line
 from merstore.run.zeroshot.asked import Asked
-from merstore.run.zeroshot.chat import harmless, load_tokenizer, rendered, template_of
+from merstore.run.zeroshot.chat import harmless, load_tokenizer, rendered, template_of, tokens
 from merstore.run.zeroshot.families import Family
 from merstore.run.zeroshot.pixels import CLIP, PatchedFrames
 
@@ -101,8 +101,7 @@ class Qwen25Omni(Family):
         text = rendered(self.tokenizer, self._template, prompt, parts, self._name)
         for token, count in counts.items():
             text = text.replace(token, token * count)
-        ids = self.tokenizer(text, return_tensors="pt")
-        return made | {key: ids[key] for key in ("input_ids", "attention_mask")}
+        return tokens(self.tokenizer, text) | made
 
     def _see(
         self,
