@@ -4,10 +4,8 @@ A checkpoint is a dict: ``model`` (the state dict of what is trained), ``optimiz
 (the whole YAML), ``scaler`` and ``epoch``.
 """
 
-import os
 import pickle
 import re
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from merstore.atomic import replacing
 from merstore.errors import MerstoreError
 from merstore.extract.models import first_line
 from merstore.models.affectgpt.config import Config
@@ -234,20 +233,12 @@ def replace(path: Path, content: Any) -> None:
 
     Raises MerstoreError.
     """
-    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-            temporary = Path(file.name)
+        with replacing(path, durable=True) as file:
             torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
     except OSError as error:
         raise MerstoreError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def file_name(epoch: int, loss: float) -> str:
@@ -256,6 +247,8 @@ def file_name(epoch: int, loss: float) -> str:
 
 
 def _content(path: Path) -> Any:
+    if path.is_dir():
+        raise MerstoreError(f"{path} is a folder: name a checkpoint in it")
     try:
         # A mapped file costs memory only for what is used; the old format cannot be mapped.
         mapped = zipfile.is_zipfile(path)

@@ -146,17 +146,30 @@ def load_llm(model: str | Path = DEFAULT_LLM, device: str = "auto", dtype: str =
     `device`: ``"auto"`` is CUDA where there is any. `dtype`: ``"auto"`` is float16 on CUDA, as
     AffectGPT has it, and float32 on a CPU.
 
-    Raises EncoderError for a folder that holds no whole model.
+    Raises EncoderError for a folder that holds no whole model, and MerstoreError for a device that is
+    not there.
     """
     import transformers
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    check_device(device)
     if dtype == "auto":
         dtype = "float32" if torch.device(device).type == "cpu" else "float16"
     folder = ModelFolder(model)
     kind = transformers.AutoModelForCausalLM
     return pretrained(kind, folder, dtype=getattr(torch, dtype)).to(device)
+
+
+def check_device(device: str) -> None:
+    """Raises MerstoreError for a device that is not there."""
+    try:
+        wanted = torch.device(device)
+    except RuntimeError:
+        raise MerstoreError(f"{device!r} is no device: write auto, cpu or cuda:1") from None
+    count = torch.cuda.device_count()
+    if wanted.type == "cuda" and (wanted.index or 0) >= count:
+        raise MerstoreError(f"{device} is not there: this machine has {count} CUDA devices")
 
 
 def _adapted(llm: Any, config: Config) -> Any:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from merstore.errors import MerstoreError
 from merstore.extract.models import ModelFolder
 from merstore.models.affectgpt import AffectGPT, Checkpoint, Tokens, config_of, load
 from merstore.run import prompts
@@ -27,19 +26,6 @@ def check(
     folder = ModelFolder(llm).path
     tokens = Tokens.from_folder(folder, config.queries, au=config.au_fusion is not None)
     tokens.encode(prompts.prompt(mode, question, "", au_features=au), limit)
-
-
-def check_device(device: str) -> None:
-    """Raises MerstoreError for a device that is not there."""
-    import torch
-
-    try:
-        wanted = torch.device(device)
-    except RuntimeError:
-        raise MerstoreError(f"{device!r} is no device: write auto, cpu or cuda:1") from None
-    count = torch.cuda.device_count()
-    if wanted.type == "cuda" and (wanted.index or 0) >= count:
-        raise MerstoreError(f"{device} is not there: this machine has {count} CUDA devices")
 
 
 def _hollow(llm: str | Path) -> Any:

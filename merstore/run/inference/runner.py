@@ -23,10 +23,11 @@ from merstore.models.affectgpt import (
     open_model,
 )
 from merstore.models.affectgpt import read as read_checkpoint
+from merstore.models.affectgpt.model import check_device
 from merstore.models.affectgpt.vllm_generation import Engine, VllmGenerator, embeddings_of
 from merstore.run import prompts
 from merstore.run.inference import answers
-from merstore.run.inference.checking import check, check_device
+from merstore.run.inference.checking import check
 from merstore.run.inference.job import Job
 from merstore.run.inference.report import Progress, Report, Tell
 from merstore.run.inference.sources import Sources

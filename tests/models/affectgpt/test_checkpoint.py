@@ -121,6 +121,10 @@ class TestReading:
         with pytest.raises(MerstoreError, match=re.escape(str(path))):
             read(path)
 
+    def test_a_folder_is_no_checkpoint(self, tmp_path: Path) -> None:
+        with pytest.raises(MerstoreError, match="is a folder: name a checkpoint in it"):
+            read(tmp_path)
+
     def test_one_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(MerstoreError, match=r"none\.pth: no such checkpoint"):
             read(tmp_path / "none.pth")

@@ -2,13 +2,14 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, Qwen2Config, Qwen2ForCausalLM
 
 from merstore.errors import MerstoreError
-from merstore.models.affectgpt import AffectGPT, Config, Tokens
+from merstore.models.affectgpt import AffectGPT, Config, Tokens, load_llm
 
 from . import reference
 from .made import HIDDEN, rows, tiny_llm
@@ -249,3 +250,9 @@ def test_the_placeholders_fit_a_released_language_model(tokens: Tokens) -> None:
     ids = torch.tensor([tokens.encode("so: <FaceHere>!").ids])
     embedded = model.embed(ids, tokens.places, {"face": torch.ones(1, 1, HIDDEN)})
     assert torch.equal(embedded[0, ids[0] == tokens.places["face"]], torch.ones(1, HIDDEN))
+
+
+@pytest.mark.parametrize(("device", "told"), [("cuda:99", "is not there"), ("gpu", "is no device")])
+def test_a_device_that_is_not_there(tmp_path: Path, device: str, told: str) -> None:
+    with pytest.raises(MerstoreError, match=f"{device}.* {told}"):
+        load_llm(tmp_path, device)
