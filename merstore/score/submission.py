@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from merstore.atomic import replacing
 from merstore.errors import MerstoreError, MissingEntry
 from merstore.score.answers import shown
 from merstore.score.files import OPENSET
@@ -119,16 +119,10 @@ def _put(path: Path, write: Callable[[IO[bytes]], Any], check: Callable[[IO[byte
     """Write a file, look at it, and only then give it its name."""
     if path.exists():
         raise MerstoreError(f"{path}: is there already: remove it or choose another name")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(temporary, "x+b") as file:
+        with replacing(path, durable=True) as file:
             write(file)
-            file.flush()
-            os.fsync(file.fileno())
             file.seek(0)
             check(file)
-        os.replace(temporary, path)
     except OSError as error:
         raise MerstoreError(f"{path}: {error.strerror}: choose another folder") from None
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -5,10 +5,8 @@ question, of features, prompts and settings that its spec tells; the run key is 
 JSON in UTF-8 (uint8 ``[T]``), a sample that cannot be answered has a failure record.
 """
 
-import csv
 import io
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -20,6 +18,8 @@ import xxhash
 
 from merstore.errors import CorruptEntry, MerstoreError
 from merstore.run.labels.cache import read_texts
+from merstore.run.text_files import put as put_file
+from merstore.run.text_files import table
 from merstore.store.legacy import dataset_key
 from merstore.store.spec import fingerprint
 from merstore.store.store import Store
@@ -121,22 +121,12 @@ def export(path: Path, answers: Mapping[str, str]) -> None:
         data = io.BytesIO()
         np.savez_compressed(data, name2reason=np.array(dict(answers), object))
         content = data.getvalue()
-    elif kind == ".csv":
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([("name", "reason"), *answers.items()])
-        content = text.getvalue().encode()
-    elif kind == ".jsonl":
-        rows = ({"name": name, "reason": answer} for name, answer in answers.items())
-        content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    elif kind in (".csv", ".jsonl"):
+        content = table(kind, "reason", answers)
     else:
         raise MerstoreError(f"{path}: answers are written as {', '.join(FORMATS)}")
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_bytes(content)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
     except OSError as error:
-        raise MerstoreError(f"{path}: {error.strerror}: choose another folder") from None
+        raise MerstoreError(f"{path.parent}: {error.strerror}: choose another folder") from None
+    put_file(path, content)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from merstore.atomic import replacing
 from merstore.fill.devices import run_on
 from merstore.run.inference.report import Progress, Report, Tell, together
 from merstore.run.inference.runner import scratch_store
@@ -40,9 +41,8 @@ def telling(folder: Path) -> Tell:
 
     def tell(progress: Progress) -> None:
         jobs[f"{progress.dataset}/{progress.checkpoint}"] = progress
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(list(jobs.values())), encoding="utf-8")
-        part.replace(path)
+        with replacing(path) as file:
+            file.write(json.dumps(list(jobs.values())).encode())
 
     return tell
 

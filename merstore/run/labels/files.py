@@ -1,9 +1,6 @@
 """Texts from all that the field's scripts leave them in, and answers to the files that they read."""
 
-import csv
 import io
-import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +12,7 @@ from merstore.errors import MerstoreError, UnknownView
 from merstore.run.inference import answers
 from merstore.run.labels.cache import read_texts
 from merstore.run.labels.prompts import MERGE, OPENSET, SENTIMENT
+from merstore.run.text_files import put, table
 from merstore.score.files import KINDS, read_answers
 from merstore.store.store import Store
 
@@ -84,22 +82,9 @@ def write_answers(path: Path, by_name: Mapping[str, str], task: str) -> None:
         items = [np.array(list(each), str) for each in (by_name, by_name.values())]
         np.savez_compressed(data, filenames=items[0], fileitems=items[1])
         content = data.getvalue()
-    elif kind == ".csv":
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([("name", column), *by_name.items()])
-        content = text.getvalue().encode()
     else:
-        rows = ({"name": name, column: answer} for name, answer in by_name.items())
-        content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        try:
-            part.write_bytes(content)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise MerstoreError(f"{path}: {error.strerror}: choose another folder") from None
+        content = table(kind, column, by_name)
+    put(path, content)
 
 
 def check_output(path: Path) -> None:
