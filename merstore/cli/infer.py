@@ -132,7 +132,8 @@ _path = click.Path(path_type=Path)
 @click.option("--options", multiple=True, metavar="KEY=VALUE", help="Changes to it.")
 @click.option("--zeroshot", is_flag=True, help="With --cfg-path: ask the ovlabel question.")
 @click.option("--no_reasoning", is_flag=True, help="Accepted; it has no effect in the fork either.")
-@click.option("--part", type=_path, hidden=True)  # a folder that processes share, with the work
+@click.option("--part", hidden=True)  # of a process that shares the work with others, as i/n
+@click.option("--beside", type=_path, hidden=True)  # a folder that these have in common
 @click.argument("more", nargs=-1, metavar="")
 @force_option
 @console.as_json
@@ -338,7 +339,7 @@ def _run(
         if part is None:
             tell = _shown(opened.enter_context(console.progress("answering", "answers")))
         else:
-            tell = telling(part)
+            tell = telling(asked["beside"])
         try:
             if devices.several(asked["device"]):
                 reports = _on(devices.named(asked["device"]), tell)
@@ -398,7 +399,8 @@ def _runner(
         device=device,
         retry=asked["retry"],
         jobs=asked["jobs"],
-        scratch=asked["part"],
+        part=Shard.parse(asked["part"]) if asked["part"] else None,
+        scratch=asked["beside"],
         tell=tell,
     )
 
@@ -408,12 +410,12 @@ def _on(named: list[str], tell: "Tell") -> list["Report"]:
     from merstore.run.inference.devices import answer_on
 
     with tempfile.TemporaryDirectory(prefix="merstore-") as folder:
-        return answer_on(
-            named,
-            lambda device, number: again("--device", device, "--part", folder),
-            Path(folder),
-            tell,
-        )
+
+        def command(device: str, number: int) -> list[str]:
+            part = f"{number}/{len(named)}"
+            return again("--device", device, "--part", part, "--beside", folder)
+
+        return answer_on(named, command, Path(folder), tell)
 
 
 def only_visible(device: str) -> str:

@@ -54,6 +54,7 @@ class Job:
         names = list(dict.fromkeys(task.names))
         self.report = Report(task.dataset, checkpoint, self.view.path, len(names))
         self.missing = self.view.missing(names, self.retry)
+        self.own = set(runner.part.names(names))
         self._check_prompts(names)
         there = int(self.view.select(names).present().sum())
         self.report.present = there
@@ -81,24 +82,31 @@ class Job:
         return report
 
     def _answer_all(self) -> None:
-        todo = deque(self.missing)
+        todo = deque(name for name in self.missing if name in self.own)
+        # The processes that these are of begin at the other end.
+        others = deque(name for name in reversed(self.missing) if name not in self.own)
         busy: list[str] = []
-        size = BATCHES * self.runner.batch
         with ThreadPoolExecutor(1) as pool:  # the encoders' thread, beside the language model's
             coming: deque[Future[Fetched]] = deque()
+
+            def claim(names: deque[str], most: int) -> None:
+                some = [names.popleft() for _ in range(min(most, len(names)))]
+                mine = self._claimed(some, busy)
+                if mine:
+                    coming.append(pool.submit(self.sources.fetch, mine))
+
             try:
-                while todo or coming or busy:
+                while todo or others or coming or busy:
                     while todo and len(coming) < AHEAD:
-                        some = [todo.popleft() for _ in range(min(size, len(todo)))]
-                        mine = self._claimed(some, busy)
-                        if mine:
-                            coming.append(pool.submit(self.sources.fetch, mine))
+                        claim(todo, BATCHES * self.runner.batch)
+                    if others and not coming:  # no more at once than is answered at once
+                        claim(others, self.runner.batch)
                     if coming:
                         before = time.perf_counter()
                         fetched = coming.popleft().result()
                         self.report.waiting += time.perf_counter() - before
                         self._window(fetched)
-                    elif busy and not todo:
+                    elif busy and not others:
                         self._wait_for_others()
                         self.retry = set()  # what another tries again is not tried a third time
                         todo.extend(busy)

@@ -12,6 +12,7 @@ from typing import Any
 from merstore.errors import MerstoreError
 from merstore.extract.models import ModelFolder
 from merstore.extract.recipes import Recipe
+from merstore.fill.shards import Shard
 from merstore.interop.affectgpt_config import MODES
 from merstore.models.affectgpt import (
     Checkpoint,
@@ -60,7 +61,8 @@ class Runner:
     drawn with a seed of their own, which follows from `seed`, the dataset and the name.
 
     Several runners, in processes of one machine, may work on one store: leases keep them from
-    answering a sample twice. scratch: a folder for what is computed for the run alone, where they
+    answering a sample twice. part: which of them this is; each begins with samples of its own, and
+    then helps the others. scratch: a folder for what is computed for the run alone, where they
     share that too; it is left as it is. None: one of this runner's own, which goes with the run.
     """
 
@@ -82,6 +84,7 @@ class Runner:
         dtype: str = "auto",
         retry: Iterable[str] = (),
         jobs: int | None = None,
+        part: Shard | None = None,
         scratch: Path | None = None,
         tell: Tell | None = None,
     ) -> None:
@@ -107,6 +110,7 @@ class Runner:
         self.dtype = _dtype(dtype, device)
         self.retry = {retry} if isinstance(retry, str) else set(retry)
         self.jobs = jobs
+        self.part = part or Shard(0, 1)
         self.scratch = scratch
         self.tell = tell
         self.owner = Owner()

@@ -3,10 +3,20 @@
 from pathlib import Path
 
 import pytest
-from answering import World, names_of, recipes, runner, subtitles_of, write_samples
+from answering import (
+    World,
+    names_of,
+    recipes,
+    runner,
+    store_features,
+    subtitles_of,
+    write_samples,
+)
 
+from merstore.fill.shards import Shard
 from merstore.run.inference import Task, devices
 from merstore.run.inference.devices import telling
+from merstore.run.inference.job import Job
 from merstore.run.inference.report import Progress, Report, together
 from merstore.store.store import Store
 
@@ -62,6 +72,29 @@ def test_reports_are_added_up() -> None:
             cut=["s0", "s2"], batch=16, seconds=10.0, generating=6.0, waiting=2.0,
         )
     )  # fmt: skip
+
+
+def test_each_begins_with_its_own_samples_and_then_helps_the_others(
+    store: Store, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own in large windows; theirs as many as are answered at once, from the end on which they
+    come to last.
+    """
+    names = names_of(11)
+    store_features(store, names)
+    claimed: list[list[str]] = []
+    whole = Job._claimed
+
+    def claim(self: Job, some: list[str], busy: list[str]) -> list[str]:
+        claimed.append(some)
+        return whole(self, some, busy)
+
+    monkeypatch.setattr(Job, "_claimed", claim)
+    asked = runner(store, world, batch=2, part=Shard(1, 3))
+    (report,) = asked.run([Task("toy", names, subtitles_of(names))])
+    rest = [name for name in reversed(names) if name not in names[1::3]]
+    assert claimed == [names[1::3], rest[:2], rest[2:4], rest[4:6], rest[6:]]
+    assert report.answered == 11
 
 
 def test_what_is_computed_for_the_run_alone_is_there_for_all(
