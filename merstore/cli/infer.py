@@ -62,7 +62,8 @@ _path = click.Path(path_type=Path)
 @click.option(
     "--question",
     "--outside_user_message",
-    help=f"A question, or one of {', '.join(_QUESTIONS)}  [default: ovlabel].",
+    help=f"A question, or one of {', '.join(_QUESTIONS)}; or onehot_w_candidates, valence: with the "
+    "classes, or the span, of a dataset's labels  [default: ovlabel].",
 )
 @click.option(
     "--feature",
@@ -282,8 +283,11 @@ def _ask(
     as_json: bool,
 ) -> int:
     from merstore.run.inference.single import ask
+    from merstore.run.inference.tasks import OF_LABELS
 
     device = only_visible(asked["device"]) if asked["backend"] == "vllm" else asked["device"]
+    if question in OF_LABELS:
+        raise click.UsageError(f"{question} is asked with what is known of a dataset's labels")
     for checkpoint in checkpoints:
         answer = ask(
             video,
@@ -325,6 +329,7 @@ def _run(
     from merstore.run.inference.devices import telling
     from merstore.run.inference.fork import datasets_of
     from merstore.run.inference.runner import stack_of
+    from merstore.run.inference.tasks import OF_LABELS, question_of
 
     # A fork's configuration says the mode itself; else the checkpoint's, unless --mode or --template
     # is given.
@@ -335,6 +340,8 @@ def _run(
     with contextlib.ExitStack() as opened:
         store = opened.enter_context(merstore.open(path, "a", force=force))
         tasks = [_task(store, key, asked, fork) for key in datasets_of(dataset)]
+        if question in OF_LABELS:
+            question = question_of(store, datasets_of(dataset), question, asked["corpora"])
 
         if part is None:
             tell = _shown(opened.enter_context(console.progress("answering", "answers")))

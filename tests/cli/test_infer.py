@@ -246,6 +246,10 @@ def test_one_clip(cli: Merstore, root: Path, world: World) -> None:
         (["--llm", "llm", "--model", "c.pth"], "give --store and --dataset, or --video"),
         (["--llm", "llm", "--model", "c.pth", "more"], "unexpected extra argument"),
         (["--llm", "l", "--model", "c.pth", "--feature", "x"], "MODALITY=VIEW"),
+        (
+            ["--llm", "l", "--model", "c.pth", "--video", "v.mp4", "--question", "valence"],
+            "of a dataset's labels",
+        ),
         (["--cfg-path", "c.yaml", "--dataset", "merbench"], "c.yaml"),
     ],
 )

@@ -22,10 +22,15 @@ from merstore.extract.clips import Clips
 from merstore.extract.mer_factory import MerFactory, Nonverbal
 from merstore.extract.reading import Refusal
 from merstore.fill.engine import Clip
+from merstore.run import prompts
+from merstore.run.tuning_llm.corpora import corpus_of
 from merstore.store.store import Store
 
 NOT_SAID = ("empty_text", "nan_text")
 """Problems of a transcript that mean that nothing is said, which is a subtitle too."""
+
+OF_LABELS = ("onehot_w_candidates", "valence")
+"""The label types whose questions name a dataset's classes, or its least and greatest value."""
 
 WHOLE = "all"  # the word for all samples, in place of a split
 
@@ -86,6 +91,30 @@ def task_of(
     if nonverbal is not None:
         clues = Nonverbal(nonverbal, dataset).caption
     return Task(dataset, names, _subtitles(transcripts), clues, found)
+
+
+def question_of(
+    store: Store, datasets: Iterable[str], label_type: str, corpora: Path | None = None
+) -> str:
+    """The question of a label type of `OF_LABELS`, as these datasets' training labels have it: in the
+    store, or in the folder of the corpora.
+
+    Raises MerstoreError where there are none, and where it is not one question for all.
+    """
+    texts: dict[str, str] = {}
+    for dataset in datasets:
+        corpus = corpus_of(store, dataset, root=corpora)
+        if label_type not in corpus.labels:
+            kinds = ", ".join(corpus.labels)
+            raise MerstoreError(f"{dataset}: its labels are of {kinds}, not of {label_type}")
+        text = prompts.question(label_type, candidates=corpus.candidates, span=corpus.span)
+        texts.setdefault(text, dataset)
+    if len(texts) > 1:
+        raise MerstoreError(
+            f"{label_type}: the question is another one of {' and of '.join(texts.values())}: ask "
+            "about one dataset at a time"
+        )
+    return next(iter(texts))
 
 
 def _transcripts(

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import unibench_sets
 from answering import names_of, store_features, write_samples
 
 from merstore.corpora import open_corpus, store_labels
 from merstore.errors import InvalidKey, MerstoreError
 from merstore.extract.reading import Refusal
-from merstore.run.inference.tasks import task_of
+from merstore.run.inference.tasks import question_of, task_of
 from merstore.store.store import Store
 
 
@@ -92,3 +93,24 @@ def test_a_split_is_of_labels_that_are_there(store: Store) -> None:
     with pytest.raises(MerstoreError, match="split 'test' is of its labels"):
         task_of(store, "toy", split="test")
     assert task_of(store, "toy", split="all").names == names_of(2)
+
+
+def test_questions_name_the_classes_or_the_span_of_the_labels(
+    store: Store, corpus: Path, tmp_path: Path
+) -> None:
+    truths = unibench_sets.truths(2, ("happy", "sad"))
+    sets = {"sims": {"a": -0.4, "b": 0.8}, "simsv2": {"a": -1.0, "b": 1.0}, "meld": truths["meld"]}
+    root = unibench_sets.write_labels(tmp_path / "others", sets)
+    classes = "neutral,angry,happy,sad,worried,surprise"
+    asked = question_of(store, ["mer2023"], "onehot_w_candidates", corpus.parent)
+    assert asked.endswith(f"from the provided candidate labels: {classes}.")
+    store_labels(store, open_corpus("mer2023", corpus))
+    assert question_of(store, ["mer2023"], "onehot_w_candidates") == asked
+    asked = question_of(store, ["sims"], "valence", root)
+    assert "number ranging from -0.4 to 0.8. Here, -0.4 indicates" in asked
+    with pytest.raises(MerstoreError, match="another one of sims and of simsv2: ask about one"):
+        question_of(store, ["sims", "simsv2"], "valence", root)
+    with pytest.raises(MerstoreError, match="meld: its labels are of onehot_w_candidates, "):
+        question_of(store, ["meld"], "valence", root)
+    with pytest.raises(MerstoreError, match="no labels to train on"):
+        question_of(store, ["toy"], "valence")
