@@ -20,13 +20,12 @@ from merstore.extract.material import Material
 from merstore.extract.processes import Readers
 from merstore.extract.reading import Read, Refusal
 from merstore.extract.recipes import Prepared, Recipe
-from merstore.store.leases import SECONDS, Owner
+from merstore.store.leases import SECONDS, Owner, await_commit
 from merstore.store.quality import pack, quality_view
 from merstore.store.view import View
 from merstore.store.writer import Writer
 
 CLAIMED = 64  # samples leased at a time
-POLL_SECONDS = 0.2  # between two looks at what another process is computing
 COMMIT_SECONDS = 5.0  # computed work that a killed process loses at most
 WINDOW_SECONDS = 0.5  # what a window of samples should take to encode
 WINDOW_BYTES = 256 << 20  # prepared samples of one view that wait for the encoder, at most
@@ -299,11 +298,7 @@ class Run:
             return
         self.unclaimed.extend(self.busy.items())
         self.busy = {}
-        before = self.store.snapshot().id
-        deadline = time.monotonic() + POLL_SECONDS
-        while time.monotonic() < deadline and self.store.snapshot().id == before:
-            time.sleep(POLL_SECONDS / 10)
-            self.store.refresh()
+        await_commit(self.store)
 
     # -- what is known of a sample, and how far we are
 

@@ -10,14 +10,18 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from merstore import _core
 from merstore.store.entry import unpack_failure
 from merstore.store.keys import sample_key
 from merstore.store.view import View
 
+if TYPE_CHECKING:
+    from merstore.store.store import Store
+
 SECONDS = 300.0
+POLL_SECONDS = 0.2  # between two looks at what another process has claimed
 
 
 class Claim(NamedTuple):
@@ -159,3 +163,12 @@ def _started(pid: int) -> str | None:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         return None
+
+
+def await_commit(store: "Store") -> None:
+    """Wait until anybody has committed, or it is time to see whether a lease has ended; refreshes."""
+    before = store.snapshot().id
+    deadline = time.monotonic() + POLL_SECONDS
+    while time.monotonic() < deadline and store.snapshot().id == before:
+        time.sleep(POLL_SECONDS / 10)
+        store.refresh()

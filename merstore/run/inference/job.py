@@ -17,12 +17,12 @@ from merstore.run.inference import answers
 from merstore.run.inference.report import Report
 from merstore.run.inference.sources import Fetched, Sources
 from merstore.run.inference.tasks import NOT_SAID, Task
+from merstore.store.leases import await_commit
 
 if TYPE_CHECKING:
     from merstore.run.inference.runner import Runner, Stack
 
 LEASE_SECONDS = 1800.0  # more than a batch may take; it ends with its process anyway
-POLL_SECONDS = 0.2  # between two looks at what another process is answering
 AHEAD = 2  # windows whose features are fetched while the model is at work
 BATCHES = 4  # in a window, so that there is something to sort by length
 
@@ -107,7 +107,7 @@ class Job:
                         self.report.waiting += time.perf_counter() - before
                         self._window(fetched)
                     elif busy and not others:
-                        self._wait_for_others()
+                        await_commit(self.runner.store)
                         self.retry = set()  # what another tries again is not tried a third time
                         todo.extend(busy)
                         busy.clear()
@@ -233,15 +233,6 @@ class Job:
                 "other prompts: the subtitles or the nonverbal clues are not those of that run. Give "
                 "the same, or drop the view and answer anew"
             )
-
-    def _wait_for_others(self) -> None:
-        """Until something was committed, or it is time to see whether a lease is over."""
-        store = self.runner.store
-        before = store.snapshot().id
-        deadline = time.monotonic() + POLL_SECONDS
-        while time.monotonic() < deadline and store.snapshot().id == before:
-            time.sleep(POLL_SECONDS / 10)
-            store.refresh()
 
 
 def _since(before: Mapping[str, int], now: Mapping[str, int]) -> dict[str, int]:

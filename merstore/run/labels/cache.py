@@ -9,7 +9,6 @@ message without an answer has a failure record.
 """
 
 import hashlib
-import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -19,14 +18,13 @@ from merstore.errors import CorruptEntry
 from merstore.extract.reading import Refusal
 from merstore.run.labels.backend import NO_ANSWER, SAID_NOTHING, Backend
 from merstore.run.labels.prompts import clean
-from merstore.store.leases import Owner
+from merstore.store.leases import Owner, await_commit
 from merstore.store.spec import fingerprint
 from merstore.store.store import Store
 from merstore.store.view import View
 
 DATASET = "texts"
 LEASE_SECONDS = 1800.0  # more than a batch may take; it ends with its process anyway
-POLL_SECONDS = 0.2
 _READ = 16384  # answers read at once
 
 Progress = Callable[[int, int], None]
@@ -124,7 +122,7 @@ class _Cache:
                 tell(done)
             todo, retry = busy, None  # what somebody else tries again is not tried a third time
             if todo:
-                self._wait_for_others()
+                await_commit(self.store)
         return asked
 
     def _answer(self, owner: Owner, keys: list[str], messages: list[str]) -> None:
@@ -140,14 +138,6 @@ class _Cache:
         except BaseException:
             owner.release(self.view, keys)
             raise
-
-    def _wait_for_others(self) -> None:
-        """Until something was committed, or it is time to see whether a lease is over."""
-        before = self.store.snapshot().id
-        deadline = time.monotonic() + POLL_SECONDS
-        while time.monotonic() < deadline and self.store.snapshot().id == before:
-            time.sleep(POLL_SECONDS / 10)
-            self.store.refresh()
 
 
 def read_texts(view: View, names: Iterable[str]) -> list[str | None]:

@@ -26,12 +26,11 @@ from merstore.run.zeroshot import prompts
 from merstore.run.zeroshot.asked import Answerer, Asked, Said
 from merstore.run.zeroshot.baselines import Baseline
 from merstore.run.zeroshot.media import Given, Kind, Listening, Looking, Media, Shown, material_of
-from merstore.store.leases import Owner
+from merstore.store.leases import Owner, await_commit
 from merstore.store.store import Store
 
 CLAIMED = 8  # samples leased at a time
 LEASE_SECONDS = 1800.0  # more than a few answers may take; it ends with its process anyway
-POLL_SECONDS = 0.2  # between two looks at what another process is answering
 
 
 @dataclass
@@ -237,7 +236,7 @@ class _Job:
                 self._answer(name, prompt, given)
                 self._renew()
             elif busy and not todo:
-                self._wait_for_others()
+                await_commit(self.runner.store)
                 self.retry = set()  # what another tries again is not tried a third time
                 todo.extend(busy)
                 busy.clear()
@@ -372,12 +371,3 @@ class _Job:
         if self.held and time.monotonic() - self.renewed > LEASE_SECONDS / 4:
             self.runner.owner.claim(self.view, self.held, {"all"}, LEASE_SECONDS)
             self.renewed = time.monotonic()
-
-    def _wait_for_others(self) -> None:
-        """Until something was committed, or it is time to see whether a lease is over."""
-        store = self.runner.store
-        before = store.snapshot().id
-        deadline = time.monotonic() + POLL_SECONDS
-        while time.monotonic() < deadline and store.snapshot().id == before:
-            time.sleep(POLL_SECONDS / 10)
-            store.refresh()
