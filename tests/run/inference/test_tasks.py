@@ -101,6 +101,8 @@ def test_questions_name_the_classes_or_the_span_of_the_labels(
     truths = unibench_sets.truths(2, ("happy", "sad"))
     sets = {"sims": {"a": -0.4, "b": 0.8}, "simsv2": {"a": -1.0, "b": 1.0}, "meld": truths["meld"]}
     root = unibench_sets.write_labels(tmp_path / "others", sets)
+    for folder in root.iterdir():
+        (folder / "transcription-engchi-polish.csv").write_text("name,chinese,english\na,b,c\n")
     classes = "neutral,angry,happy,sad,worried,surprise"
     asked = question_of(store, ["mer2023"], "onehot_w_candidates", corpus.parent)
     assert asked.endswith(f"from the provided candidate labels: {classes}.")
