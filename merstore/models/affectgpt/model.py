@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from merstore.errors import MerstoreError
-from merstore.extract.models import ModelFolder, pretrained
+from merstore.errors import EncoderError, MerstoreError
+from merstore.extract.models import ModelFolder, first_line, pretrained, quiet
 from merstore.models.affectgpt.config import Config
 from merstore.models.affectgpt.fusion import MODALITIES, Fusion
 
@@ -159,6 +159,23 @@ def load_llm(model: str | Path = DEFAULT_LLM, device: str = "auto", dtype: str =
     folder = ModelFolder(model)
     kind = transformers.AutoModelForCausalLM
     return pretrained(kind, folder, dtype=getattr(torch, dtype)).to(device)
+
+
+def hollow_llm(model: str | Path, dtype: str = "float32") -> Any:
+    """The same without its weights, on torch's meta device: they are not read.
+
+    Raises EncoderError for a folder that holds no whole model.
+    """
+    import transformers
+
+    folder = ModelFolder(model)
+    try:
+        with quiet(), torch.device("meta"):
+            config = transformers.AutoConfig.from_pretrained(folder.path)
+            kind = transformers.AutoModelForCausalLM
+            return kind.from_config(config, dtype=getattr(torch, dtype))
+    except Exception as error:  # whatever a damaged file makes transformers raise
+        raise EncoderError(f"{folder.path}: {first_line(error)}") from error
 
 
 def check_device(device: str) -> None:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from merstore.errors import EncoderError, MerstoreError
-from merstore.extract.models import ModelFolder, first_line, quiet
+from merstore.extract.models import ModelFolder, first_line
 from merstore.models.affectgpt.generation import Generator, Request, Settings, named
-from merstore.models.affectgpt.model import AffectGPT
+from merstore.models.affectgpt.model import AffectGPT, hollow_llm
 from merstore.models.affectgpt.tokens import Tokens
 from merstore.models.vllm import vllm
 
@@ -147,14 +147,7 @@ def embeddings_of(llm: str | Path, dtype: str) -> Any:
     import transformers
 
     folder = ModelFolder(llm)
-    try:
-        with quiet(), torch.device("meta"):
-            config = transformers.AutoConfig.from_pretrained(folder.path)
-            model = transformers.AutoModelForCausalLM.from_config(
-                config, dtype=getattr(torch, dtype)
-            )
-    except Exception as error:  # whatever a damaged file makes transformers raise
-        raise EncoderError(f"{folder.name}: {first_line(error)}") from error
+    model = hollow_llm(llm, dtype)
     if (folder.path / "generation_config.json").is_file():
         model.generation_config = transformers.GenerationConfig.from_pretrained(folder.path)
     embeddings = model.get_input_embeddings()

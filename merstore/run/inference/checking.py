@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from merstore.extract.models import ModelFolder
 from merstore.models.affectgpt import AffectGPT, Checkpoint, Tokens, config_of, load
+from merstore.models.affectgpt.model import hollow_llm
 from merstore.run import prompts
 
 
@@ -22,15 +22,7 @@ def check(
 
     config = config_of(head)
     with torch.device("meta"):
-        load(AffectGPT(_hollow(llm), config), head)
+        load(AffectGPT(hollow_llm(llm), config), head)
     folder = ModelFolder(llm).path
     tokens = Tokens.from_folder(folder, config.queries, au=config.au_fusion is not None)
     tokens.encode(prompts.prompt(mode, question, "", au_features=au), limit)
-
-
-def _hollow(llm: str | Path) -> Any:
-    """The language model, without numbers in it."""
-    import transformers
-
-    config = transformers.AutoConfig.from_pretrained(ModelFolder(llm).path)
-    return transformers.AutoModelForCausalLM.from_config(config)

@@ -282,6 +282,9 @@ class TestEmbeddings:
         file.write_bytes(b"damaged")
         with pytest.raises(EncoderError, match=r"model\.safetensors cannot be read"):
             embeddings_of(tmp_path / "llm", "float32")
+        (tmp_path / "llm" / "config.json").write_text('{"model_type": "nothing"}')
+        with pytest.raises(EncoderError, match=str(tmp_path / "llm")):
+            embeddings_of(tmp_path / "llm", "float32")
 
 
 def embedded(model: AffectGPT, tokens: Tokens, of: Request) -> torch.Tensor:
