@@ -117,6 +117,8 @@ class TestVllm:
         ran = cli(*command, "--store", store, "--device", "cpu", "--backend", "vllm")
         assert ran.code == 1
         assert "pip install 'merstore[vllm]'" in ran.err
+        with merstore.open(store) as opened:
+            assert not any("/answer@" in path for path in opened.views())
 
     @pytest.mark.parametrize(
         ("visible", "device", "left"),

@@ -26,6 +26,7 @@ from merstore.models.affectgpt import (
 from merstore.models.affectgpt import read as read_checkpoint
 from merstore.models.affectgpt.model import check_device
 from merstore.models.affectgpt.vllm_generation import Engine, VllmGenerator, embeddings_of
+from merstore.models.vllm import vllm
 from merstore.run import prompts
 from merstore.run.inference import answers
 from merstore.run.inference.checking import check
@@ -153,6 +154,8 @@ class Runner:
     def check(self, stack: Stack, head: Sequence[Checkpoint], mode: str, au: bool) -> None:
         """Raises MerstoreError where the question cannot be asked this checkpoint, whatever the sample."""
         if (stack, mode, au) not in self._checked:
+            if self.backend == "vllm":
+                vllm()  # whether it is installed
             limit = self.settings.max_length - self.settings.max_new_tokens
             check(head, self.llm, mode, self.question, au, limit)
             self._checked.add((stack, mode, au))
@@ -172,8 +175,8 @@ class Runner:
             model, tokens = self._generator.model, self._generator.tokens
             load(model, head)
         else:
-            vllm = self.backend == "vllm"
-            llm = embeddings_of(self.llm, self.dtype) if vllm else self.llm
+            bare = self.backend == "vllm"
+            llm = embeddings_of(self.llm, self.dtype) if bare else self.llm
             model, _ = open_model(list(stack), llm, device=_device(self.device), dtype=self.dtype)
             au = model.config.au_fusion is not None
             tokens = Tokens.from_folder(self.llm, model.config.queries, au=au)
