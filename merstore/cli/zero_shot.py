@@ -64,6 +64,19 @@ def list_(as_json: bool) -> None:
 @click.option("--weights", help="The model's folder or hub id  [default: the baseline's].")
 @click.option("--python", help="Of the environment that --adapter runs in  [default: this one].")
 @click.option("--adapter", type=_path, help="A file with load() and answer(): see the page.")
+@click.option(
+    "--option",
+    "options",
+    metavar="KEY=VALUE",
+    multiple=True,
+    callback=console.named,
+    help="For the adapter, over the baseline's own; VALUE: JSON, or text. May be repeated.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    help="How long an adapter may take for an answer  [default: 600].",
+)
 @click.option("--corpora", type=_path, help="A folder with the corpora, whose clips are shown.")
 @click.option("--media", type=_path, help="A folder of clips, or a list of them.")
 @click.option("--sounds", type=_path, help="With --media: sound files, in place of the clips'.")
@@ -169,8 +182,13 @@ def _answerer(given: str, asked: dict[str, Any]) -> "tuple[Baseline, Answerer]":
         asked["seed"] = baseline.decoding.seed
     if asked["adapter"] is not None:
         return baseline, _foreign(baseline, weights, asked)
-    if asked["python"] is not None:
-        raise click.UsageError("--python is for an --adapter")
+    for given, option in (
+        ("python", "--python"),
+        ("options", "--option"),
+        ("seconds", "--seconds"),
+    ):
+        if asked[given]:
+            raise click.UsageError(f"{option} is for an --adapter")
     decoding = baseline.decoding
     if asked["greedy"]:
         decoding = dataclasses.replace(decoding, temperature=0.0, top_p=1.0)
@@ -182,16 +200,19 @@ def _answerer(given: str, asked: dict[str, Any]) -> "tuple[Baseline, Answerer]":
 def _foreign(baseline: "Baseline", weights: str | None, asked: dict[str, Any]) -> "Answerer":
     import sys
 
-    from merstore.run.zeroshot.foreign import Foreign
+    from merstore.extract.registry import option_value
+    from merstore.run.zeroshot.foreign import SECONDS, Foreign
 
-    told: dict[str, Any] = {"weights": weights} if weights is not None else {}
+    told: dict[str, Any] = {key: option_value(text) for key, text in asked["options"].items()}
+    told |= {"weights": weights} if weights is not None else {}
     if asked["greedy"]:
         told["do_sample"] = False
     if asked["max_new_tokens"] is not None:
         told["max_new_tokens"] = asked["max_new_tokens"]
     if asked["device"] != "auto":
         told["device"] = asked["device"]
-    return Foreign(baseline, asked["adapter"], asked["python"] or sys.executable, told)
+    python = asked["python"] or sys.executable
+    return Foreign(baseline, asked["adapter"], python, told, seconds=asked["seconds"] or SECONDS)
 
 
 def _task(store: "Store", key: str, asked: dict[str, Any]) -> "Task":

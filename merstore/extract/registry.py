@@ -189,14 +189,14 @@ def recipe_written(
     """
     tail, _, query = view.partition("?")
     encoder = tail.partition("@")[2].partition("/")[0]
-    options = {key: _value(text) for key, text in parse_qsl(query, keep_blank_values=True)}
+    options = {key: option_value(text) for key, text in parse_qsl(query, keep_blank_values=True)}
     try:
         return recipe(tail, **settings | {"weights": (weights or {}).get(encoder)} | options)
     except TypeError as wrong:
         raise InvalidKey(f"{view}: {wrong}") from wrong
 
 
-def _value(text: str) -> Any:
+def option_value(text: str) -> Any:
     """An option's value: a number, true, false or null, else text."""
     try:
         value = json.loads(text)

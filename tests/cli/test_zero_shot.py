@@ -237,8 +237,30 @@ def test_a_baseline_with_code_of_its_own_runs_by_an_adapter(
     alone = cli(*command)
     assert alone.code == 1
     assert "adapter" in alone.err
-    odd = cli("zero-shot", "run", "qwen2-audio", *words, "--python", sys.executable)
+
+
+def test_an_adapter_is_given_options_over_the_baselines_own(
+    cli: Merstore, words: list[Any], tmp_path: Path
+) -> None:
+    adapter = tmp_path / "otter.py"
+    adapter.write_text(
+        "def load(options):\n    return options\n\n"
+        "def answer(model, sample):\n    return repr([model['num_beams'], model['how']])\n"
+    )
+    command = ["zero-shot", "run", "otter", *words, "--adapter", adapter, "--seconds", "60"]
+    given = ["--option", "num_beams=5", "--option", "how=plainly", "--json"]
+    view = cli(*command, *given).json["answers"][0]["view"]
+    with merstore.open(words[words.index("--store") + 1]) as store:
+        assert json.loads(store[view][NAMES[0]].tobytes())["text"] == "[5, 'plainly']"
+
+
+@pytest.mark.parametrize("option", [["--python", "x"], ["--option", "a=1"], ["--seconds", "1"]])
+def test_what_is_for_an_adapter_needs_one(
+    cli: Merstore, words: list[Any], option: list[str]
+) -> None:
+    odd = cli("zero-shot", "run", "qwen2-audio", *words, *option)
     assert odd.code == 2
+    assert f"{option[0]} is for an --adapter" in odd.err
 
 
 def test_released_answers_are_taken_over(cli: Merstore, store: Path, tmp_path: Path) -> None:

@@ -13,12 +13,14 @@ class Family(ABC):
 
     ``takes``: what of a sample is shown to them, ``"frames"`` or ``"sound"``, or both. ``tokenizer``:
     has the chat template or stands in for it, and decodes. ``kind``: the name of the class in
-    transformers that the weights are loaded with.
+    transformers that the weights are loaded with. ``version``: of what `inputs` makes; to be raised
+    with every change to it, so that answers to other inputs are not taken for answers to these.
     """
 
     types: ClassVar[tuple[str, ...]]
     kind: ClassVar[str]
     takes: ClassVar[tuple[str, ...]] = ("frames",)
+    version: ClassVar[int] = 1
     tokenizer: Any
 
     @abstractmethod

@@ -57,7 +57,7 @@ class Native(Answerer):
         return {
             "backend": "transformers",
             "model": self.name,
-            "family": self.family.__name__,
+            "family": [self.family.__name__, self.family.version],
             "weights": self.folder.weights,
             "processor": self.folder.digest(sorted(_processor_files(self.folder.path))),
             "dtype": "float32" if _device(self.device) == "cpu" else "of the files",
