@@ -196,7 +196,8 @@ def _config(checkpoints: tuple[Path, ...]) -> Any:
 
 def _fitting(config: Any, widths: dict[str, int]) -> Any:
     """For features of other encoders than the usual ones."""
-    fields = {"frame": "visual_dim", "face": "visual_dim", "audio": "acoustic_dim"}
+    fields = {"frame": "visual_dim", "face": "visual_dim", "image": "visual_dim"}
+    fields["audio"] = "acoustic_dim"
     return replace(config, **{fields[name]: n for name, n in widths.items() if name in fields})
 
 

@@ -160,11 +160,33 @@ def test_features_of_another_encoder_make_another_model(
     assert read(last).config["model"]["acoustic_encoder"] == "DATA2VEC_BASE"
 
 
+def test_images_are_trained_on_as_other_features_are(
+    cli: Merstore, command: list[Any], root: Path, tmp_path: Path
+) -> None:
+    """Single frames, of another encoder."""
+    with merstore.open(tmp_path / "frames.mer", "a") as store:
+        make_corpus(store, tmp_path, "ovmerd")
+        view = store.create_view("ovmerd/frame@DINO2_LARGE/random_1frms", shape=(1, 1024), spec={})
+        rows = np.random.default_rng(0).standard_normal((1, 1024), np.float32)
+        view.update({name_of("ovmerd", n): rows for n in range(3)})
+    command[command.index("--store") + 1] = tmp_path / "frames.mer"
+    command[command.index("--dataset") + 1] = "ovmerd"
+    image = ["--mode", "image", "--feature", "image=frame@DINO2_LARGE/random_1frms"]
+    done = cli(*command, *image, "--json")
+    assert done.code == 0, done.err
+    (*_, last) = done.json["checkpoints"]
+    model, _ = open_model(last, root / "llm", device="cpu")
+    assert model.config.visual_dim == 1024
+    assert read(last).config["model"]["visual_encoder"] == "DINO2_LARGE"
+    assert read(last).modes == {"ovmerd": "image"}
+
+
 @pytest.mark.parametrize(
     ("option", "value", "code", "told"),
     [
         ("--mode", "face_frame_audio", 1, "unknown mode 'face_frame_audio'"),
-        ("--mode", "image", 1, "needs features of image"),
+        ("--mode", "image", 2, "no view mercaptionplus/frame@CLIP_VIT_LARGE/random_1frms"),
+        ("--device", "cuda:99", 1, "cuda:99 is not there"),
         ("--feature", "face", 2, "write NAME=VALUE"),
         ("--feature", "face=face@CLIP_VIT_LARGE/9frms", 2, "9frms"),
         ("--label-type", "mood", 1, "unknown label type 'mood'"),

@@ -25,7 +25,8 @@ from merstore.run.tuning_llm.devices import Alone, devices_of
 from merstore.run.tuning_llm.material import Batch, Material
 
 STATE = "state.pth"
-_ENCODERS = {"frame": "visual_encoder", "face": "visual_encoder", "audio": "acoustic_encoder"}
+_VISUAL, _ACOUSTIC = "visual_encoder", "acoustic_encoder"
+_ENCODERS = {"frame": _VISUAL, "face": _VISUAL, "image": _VISUAL, "audio": _ACOUSTIC}
 _VERSION = 1
 
 
