@@ -119,8 +119,12 @@ class Job:
         claim = self.runner.owner.claim(self.view, names, self.retry, LEASE_SECONDS)
         self.held.update(claim.mine)
         busy += claim.busy
-        self.report.elsewhere += len(claim.done)
         if claim.done:
+            self.runner.store.refresh()
+            failures = list(filter(None, map(self.view.failure, claim.done)))
+            for failure in failures:  # without an answer all the same
+                self.report.failed.setdefault(failure.kind, []).append(failure.name)
+            self.report.elsewhere += len(claim.done) - len(failures)
             self.told(self.report, len(claim.done))
         return claim.mine
 

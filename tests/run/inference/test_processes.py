@@ -15,6 +15,7 @@ from answering import (
     VIEWS,
     World,
     answer_toy,
+    counts,
     drawn,
     names_of,
     recipes,
@@ -25,8 +26,8 @@ from answering import (
 )
 
 import merstore
-from merstore.run.inference import Report, Task
-from merstore.run.inference.answers import read
+from merstore.run.inference import Progress, Report, Task
+from merstore.run.inference.answers import Stored, put, read
 
 COUNT = 40
 NAMES = names_of(COUNT)
@@ -104,6 +105,28 @@ def test_killed_at_random_moments_the_answers_are_those_of_an_undisturbed_run(
             for name in NAMES:
                 np.testing.assert_array_equal(view[name], drawn(modality, int(name[-8:])))
     assert found == undisturbed(tmp_path, world)
+
+
+def test_what_another_run_found_out_is_counted_as_what_it_is(filled: Path, world: World) -> None:
+    """It answers one sample and refuses one, after this run saw that they are missing."""
+    names = NAMES[:10:2]
+    answer = Stored("yes", "00", 2, True, "", None, 0.1, 1)
+    with merstore.open(filled, "a") as store:
+        done: list[int] = []
+
+        def tell(told: Progress) -> None:
+            if not done:
+                (path,) = [path for path in store.views() if "/answer@" in path]
+                with store.writer() as writer:
+                    put(writer, store[path], names[-2], answer)
+                    writer.fail(store[path], names[-1], "no_face", "nobody there")
+            done.append(told.done)
+
+        asked = runner(store, world, batch=1, tell=tell)
+        (report,) = asked.run([Task("toy", names, subtitles_of(names))])
+    assert counts(report) == {"answered": 3, "elsewhere": 1, "failures": 1}
+    assert report.failed == {"no_face": [names[-1]]}
+    assert done[-1] == 5
 
 
 def test_two_runs_at_once_share_the_samples(
