@@ -479,6 +479,7 @@ def _export(
     base = fork.base if fork else "output/results"
     if asked["output"] is not None:
         base = str(asked["output"] / Path(base).name)
+    store.refresh()  # to what others have answered meanwhile
     files = []
     for report, stack in zip(reports, itertools.cycle(stacks), strict=False):  # dataset by dataset
         found = answers.read(store[report.view], names[report.dataset])

@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from answering import (
 )
 
 import merstore
+from merstore.cli import infer
+from merstore.run.inference import Report
 from merstore.run.inference.answers import read
 from merstore.score.files import read_answers
 
@@ -154,6 +158,25 @@ def test_files_that_go_over_each_other_are_one_checkpoint(
     assert {name: each.text for name, each in over.items()} == {
         name: each.text for name, each in alone.items()
     }
+
+
+def test_what_others_answered_meanwhile_is_written_too(store: Path, tmp_path: Path) -> None:
+    """By a run beside this one, after the last look at the store."""
+    path, checkpoint = "toy/answer@c/face-0", tmp_path / "run" / "c.pth"
+    other = (
+        "import sys, merstore\n"
+        "from merstore.run.inference.answers import Stored, put\n"
+        "with merstore.open(sys.argv[1], 'a') as store, store.writer() as writer:\n"
+        "    answer = Stored('yes', '00', 2, True, '', None, 0.1, 1)\n"
+        "    put(writer, store[sys.argv[2]], 'b', answer)\n"
+    )
+    with merstore.open(store, "a") as opened:
+        opened.create_view(path, dtype="uint8", shape=(None,), spec={})
+        subprocess.run([sys.executable, "-c", other, store, path], check=True)
+        asked = {"output": tmp_path / "output", "formats": ["jsonl"]}
+        report = Report("toy", "c", path, 2)
+        (file,) = infer._export(opened, [(checkpoint,)], [report], {"toy": ["a", "b"]}, asked, None)
+    assert read_answers(file, "reason").by_name == {"b": "yes"}
 
 
 def test_shards_share_the_samples(
