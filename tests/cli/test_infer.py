@@ -172,6 +172,7 @@ def test_what_others_answered_meanwhile_is_written_too(store: Path, tmp_path: Pa
     )
     with merstore.open(store, "a") as opened:
         opened.create_view(path, dtype="uint8", shape=(None,), spec={})
+        assert len(opened[path]) == 0  # what it knows of from here on
         subprocess.run([sys.executable, "-c", other, store, path], check=True)
         asked = {"output": tmp_path / "output", "formats": ["jsonl"]}
         report = Report("toy", "c", path, 2)
