@@ -126,7 +126,12 @@ class Job:
                 self.report.failed.setdefault(failure.kind, []).append(failure.name)
             self.report.elsewhere += len(claim.done) - len(failures)
             self.told(self.report, len(claim.done))
-        return claim.mine
+        refused = {}
+        for name in claim.mine:  # no features are fetched, or computed, of what cannot be asked
+            if isinstance(prompt := self._prompt(name), Refusal):
+                refused[name] = prompt
+        self._fail(refused)
+        return [name for name in claim.mine if name not in refused]
 
     def _window(self, fetched: Fetched) -> None:
         """Answer the samples of a window, batch by batch, those of like length together."""
@@ -138,15 +143,11 @@ class Job:
             self.held.difference_update(fetched.lacking)
             self.told(self.report, len(fetched.lacking))
         requests = []
-        refused: dict[str, Refusal] = {}
         for name, features in fetched.features.items():
             prompt = self._prompt(name)
-            if isinstance(prompt, Refusal):
-                refused[name] = prompt
-                continue
+            assert isinstance(prompt, str), name  # else it was not fetched
             seed = answers.seed_of(self.runner.seed, self.task.dataset, name)
             requests.append(Request(prompt, features, self.multi, seed, name))
-        self._fail(refused)
         if not requests:
             return
         generator = self.runner.generator(self.stack, self.head)

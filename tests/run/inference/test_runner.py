@@ -286,6 +286,18 @@ def test_subtitles_that_are_none_nan_or_empty(store: Store, world: World) -> Non
     assert counts(silent) == {"answered": 6}  # a mode without a subtitle
 
 
+def test_of_what_cannot_be_asked_no_features_are_computed(
+    store: Store, world: World, tmp_path: Path
+) -> None:
+    names = NAMES[:2]
+    media = write_samples(tmp_path / "clips", names)
+    task = Task("toy", names, {names[0]: "Oh."}, materials=media)
+    (report,) = runner(store, world, recipes=recipes(tmp_path / "log")).run([task])
+    assert counts(report) == {"answered": 1, "failures": 1}
+    assert report.computed == {"face": 1, "audio": 1}
+    assert list(store[f"toy/{VIEWS['face']}"]) == names[:1]
+
+
 def test_other_subtitles_than_those_of_the_answers_that_are_there(
     store: Store, world: World
 ) -> None:
