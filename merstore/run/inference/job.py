@@ -44,7 +44,9 @@ class Job:
         self.runner, self.task, self.stack, self.head = runner, task, stack, head
         self.mode, self.au, self.sources, self.told = mode, au, sources, told
         self.multi = prompts.multi_source(mode)
-        spec = runner.spec(stack, mode, au, sources)
+        clause = task.nonverbal is not None and "nonverbal" in prompts.MODES[mode] and not au
+        self.clues = task.nonverbal if clause else None
+        spec = runner.spec(stack, mode, au, sources) | ({"nonverbal": True} if clause else {})
         checkpoint = stack[-1].stem
         if answers.view_path(task.dataset, checkpoint, spec) not in runner.store:
             runner.check(stack, head, mode, au)  # before anything is written
@@ -216,9 +218,9 @@ class Job:
         if needs and subtitle is None:
             return Refusal("missing_text", f"mode {self.mode} needs a subtitle, and there is none")
         nonverbal = None
-        if self.task.nonverbal and "nonverbal" in prompts.MODES[self.mode] and not self.au:
+        if self.clues is not None:
             try:
-                nonverbal = self.task.nonverbal(name)
+                nonverbal = self.clues(name)
             except DecodeError as error:
                 return Refusal(error.kind, str(error))
         return prompts.prompt(

@@ -322,6 +322,14 @@ def test_nonverbal_clues_go_into_the_prompt_and_are_not_left_out_unsaid(
     assert report.failed == {"no_nonverbal_text": [NAMES[2]]}
     given = prompt(mode, question("ovlabel"), "So.", "Brows go up.")
     assert answered(store, report)[NAMES[0]].prompt == digest(given)
+    # Answers without clues are others, beside them.
+    (without,) = runner(store, world, mode=mode).run([Task("toy", NAMES[:3], told)])
+    assert counts(without) == {"answered": 3}
+    (report,) = runner(store, world, mode=mode).run([task])
+    assert counts(report) == {"present": 2, "known_failures": 1}
+    (plain,) = runner(store, world).run([task])  # a mode without the clause
+    (same,) = runner(store, world).run([Task("toy", NAMES[:3], told)])
+    assert plain.view == same.view
 
 
 def test_features_of_action_units_where_the_checkpoint_takes_them(
