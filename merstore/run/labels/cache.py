@@ -123,6 +123,7 @@ class _Cache:
             todo, retry = busy, None  # what somebody else tries again is not tried a third time
             if todo:
                 await_commit(self.store)
+        self.store.refresh()  # to see what others have answered
         return asked
 
     def _answer(self, owner: Owner, keys: list[str], messages: list[str]) -> None:

@@ -16,6 +16,7 @@ import merstore
 from merstore.errors import InvalidKey, MerstoreError, ReadOnlyStore
 from merstore.run.labels import GREEDY, PUBLISHED, Endpoint, Refusal, Rule, extract
 from merstore.score.wheels import WheelTables
+from merstore.store.leases import Claim, Owner
 from merstore.store.store import Store
 
 from .conftest import Counting
@@ -238,6 +239,21 @@ class TestProcesses:
         told = [process.communicate() for process in running]
         assert [process.returncode for process in running] == [0, 0, 0], told
         assert sum(int(out) for out, _ in told) == 20
+
+    def test_what_another_answers_just_before_us_is_seen(
+        self, rule: Counting, tables: WheelTables, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        claim = Owner.claim
+
+        def late(*asked: Any) -> Claim:
+            monkeypatch.undo()
+            extract(MANY, Rule(tables), store=store)
+            return claim(*asked)
+
+        with merstore.open(store.path, "a") as other:
+            monkeypatch.setattr(Owner, "claim", late)
+            found = extract(MANY, rule, store=other)
+        assert (found.answers, found.asked) == (dict.fromkeys(MANY, "[sad]"), 0)
 
     def test_who_comes_second_waits_for_the_answer(
         self, rule: Counting, tables: WheelTables, store: Store
