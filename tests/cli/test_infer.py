@@ -175,7 +175,7 @@ def test_what_others_answered_meanwhile_is_written_too(store: Path, tmp_path: Pa
         assert len(opened[path]) == 0  # what it knows of from here on
         subprocess.run([sys.executable, "-c", other, store, path], check=True)
         asked = {"output": tmp_path / "output", "formats": ["jsonl"]}
-        report = Report("toy", "c", path, 2)
+        report = Report("toy", path, 2, checkpoint="c")
         (file,) = infer._export(opened, [(checkpoint,)], [report], {"toy": ["a", "b"]}, asked, None)
     assert read_answers(file, "reason").by_name == {"b": "yes"}
 

@@ -7,18 +7,19 @@ A view ``DATASET/answer@<model>/<subtitle or nosubtitle>-<key>`` holds them, as 
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from merstore.errors import DecodeError, MerstoreError, StaleView
+from merstore.errors import DecodeError, MerstoreError
 from merstore.extract.files import check_file
 from merstore.extract.material import Material
 from merstore.extract.processes import Readers
 from merstore.extract.reading import Refusal
 from merstore.fill.filler import READ_SECONDS, default_jobs
 from merstore.fill.plan import path_of
+from merstore.run.answering import LEASE_SECONDS, Counts, Samples
 from merstore.run.inference import answers
 from merstore.run.inference.tasks import NOT_SAID, Task
 from merstore.run.labels.backend import NO_ANSWER, SAID_NOTHING
@@ -26,51 +27,23 @@ from merstore.run.zeroshot import prompts
 from merstore.run.zeroshot.asked import Answerer, Asked, Said
 from merstore.run.zeroshot.baselines import Baseline
 from merstore.run.zeroshot.media import Given, Kind, Listening, Looking, Media, Shown, material_of
-from merstore.store.leases import Owner, await_commit
+from merstore.store.leases import Owner
 from merstore.store.store import Store
 
 CLAIMED = 8  # samples leased at a time
-LEASE_SECONDS = 1800.0  # more than a few answers may take; it ends with its process anyway
 
 
 @dataclass
-class Report:
-    """What became of one dataset's samples. ``samples`` = ``present`` + ``known_failures`` (both from
-    before) + ``answered`` + ``elsewhere`` (by others meanwhile) + ``failed`` (kind: names) +
-    ``lacking`` (names, by the modality that the store has not of them while nothing says where to
-    read it; there is no record of those).
-
-    ``endless``: whose answers were as long as they may be. ``decoded``, ``read``: samples whose media
-    were decoded, or read from the store. ``seconds``: of all; ``waiting`` for media, and
-    ``answering``.
+class Report(Counts):
+    """The counts of one dataset. ``decoded``, ``read``: samples whose media were decoded, or read from
+    the store. ``answering``: seconds.
     """
 
-    dataset: str
-    baseline: str
-    model: str
-    view: str
-    samples: int
-    present: int = 0
-    known_failures: int = 0
-    answered: int = 0
-    elsewhere: int = 0
-    failed: dict[str, list[str]] = field(default_factory=dict)
-    lacking: dict[str, list[str]] = field(default_factory=dict)
-    endless: list[str] = field(default_factory=list)
+    baseline: str = ""
+    model: str = ""
     decoded: int = 0
     read: int = 0
-    seconds: float = 0.0
-    waiting: float = 0.0
     answering: float = 0.0
-
-    @property
-    def failures(self) -> int:
-        return sum(map(len, self.failed.values()))
-
-    @property
-    def without(self) -> int:
-        """Samples that have neither an answer nor a record of why."""
-        return sum(map(len, self.lacking.values()))
 
 
 class Progress(NamedTuple):
@@ -165,69 +138,63 @@ class _Job:
     def __init__(self, runner: Runner, task: Task) -> None:
         self.runner, self.task = runner, task
         self._check_task()
-        self.view = answers.answers_view(
-            runner.store, task.dataset, runner.answerer.name, runner.spec()
-        )
-        self.retry = set(runner.retry)
-        self.held: set[str] = set()
-        self.renewed = time.monotonic()
-        self.done = 0
+        view = answers.answers_view(runner.store, task.dataset, runner.answerer.name, runner.spec())
         names = list(dict.fromkeys(task.names))
         self.report = Report(
             task.dataset,
-            runner.baseline.name,
-            runner.answerer.name,
-            self.view.path,
+            view.path,
             len(names),
+            baseline=runner.baseline.name,
+            model=runner.answerer.name,
         )
-        self.missing = self.view.missing(names, self.retry)
-        self._check_prompts(names)
-        self.report.present = int(self.view.select(names).present().sum())
-        known = len(names) - self.report.present - len(self.missing)
-        self.report.known_failures = known
+        self.renewed = time.monotonic()
+        self.done = 0
+        self.samples = Samples(
+            view,
+            names,
+            self._prompt,
+            "the subtitles are",
+            runner.owner,
+            runner.retry,
+            self.report,
+            self._told,
+        )
 
     def go(self) -> Report:
         report, runner = self.report, self.runner
         started = time.perf_counter()
-        self._told(report.samples - len(self.missing))
+        self._told(report.samples - len(self.samples.missing))
         media = Media(
             runner.store,
             self.task.dataset,
             runner.kinds,
             self.task.materials,
             keep=runner.keep,
-            retry=self.retry,
+            retry=runner.retry,
             readers=Readers(runner.jobs, READ_SECONDS),
         )
         try:
-            if self.missing:
+            if self.samples.missing:
                 self._answer_all(media)
         finally:
             media.close()
-            if self.held:
-                runner.owner.release(self.view, self.held)
-            for names in (*report.failed.values(), *report.lacking.values(), report.endless):
-                names.sort()
+            self.samples.close()
             report.decoded, report.read = media.decoded, media.read
             report.seconds = time.perf_counter() - started
         return report
 
     def _answer_all(self, media: Media) -> None:
-        todo, claimed = deque(self.missing), deque[str]()
+        todo, claimed = deque(self.samples.missing), deque[tuple[str, str]]()
         busy: list[str] = []
         coming = deque[tuple[str, str, Callable[[], Given]]]()
         while todo or claimed or coming or busy:
             while len(coming) <= self.runner.jobs and (claimed or todo):
                 if not claimed:
                     some = [todo.popleft() for _ in range(min(CLAIMED, len(todo)))]
-                    claimed.extend(self._claimed(some, busy))
+                    claimed.extend(self.samples.claim(some, busy).items())
                     continue
-                name = claimed.popleft()
-                prompt = self._prompt(name)
-                if isinstance(prompt, Refusal):
-                    self._fail(name, prompt)
-                else:
-                    coming.append((name, prompt, media.begin(name)))
+                name, prompt = claimed.popleft()
+                coming.append((name, prompt, media.begin(name)))
             if coming:
                 name, prompt, wait = coming.popleft()
                 before = time.perf_counter()
@@ -236,29 +203,17 @@ class _Job:
                 self._answer(name, prompt, given)
                 self._renew()
             elif busy and not todo:
-                await_commit(self.runner.store)
-                self.retry = set()  # what another tries again is not tried a third time
+                self.samples.wait()
                 todo.extend(busy)
                 busy.clear()
 
-    def _claimed(self, names: list[str], busy: list[str]) -> list[str]:
-        claim = self.runner.owner.claim(self.view, names, self.retry, LEASE_SECONDS)
-        self.held.update(claim.mine)
-        busy += claim.busy
-        self.report.elsewhere += len(claim.done)
-        self._told(len(claim.done))
-        return claim.mine
-
     def _answer(self, name: str, prompt: str, given: Given) -> None:
         if given.lacking is not None:
-            self.report.lacking.setdefault(given.lacking, []).append(name)
-            self.runner.owner.release(self.view, [name])
-            self.held.discard(name)
-            self._told(1)
+            self.samples.leave({name: given.lacking})
             return
         asked = given.refused or self._asked(name, prompt, given.found)
         if isinstance(asked, Refusal):
-            self._fail(name, asked)
+            self.samples.fail({name: asked})
             return
         seed = answers.seed_of(self.runner.seed, self.task.dataset, name)
         started = time.perf_counter()
@@ -266,12 +221,12 @@ class _Job:
         seconds = time.perf_counter() - started
         self.report.answering += seconds
         if isinstance(said, Refusal):
-            self._fail(name, said)
+            self.samples.fail({name: said})
             return
         said = said if isinstance(said, Said) else Said(said, 0, True)
         text = self.runner.baseline.clean(said.text)
         if not text:
-            self._fail(name, Refusal(NO_ANSWER, SAID_NOTHING))
+            self.samples.fail({name: Refusal(NO_ANSWER, SAID_NOTHING)})
             return
         stored = answers.Stored(
             text=text,
@@ -283,13 +238,7 @@ class _Job:
             seconds=round(seconds, 4),
             batch=1,
         )
-        with self.runner.store.writer() as writer:
-            answers.put(writer, self.view, name, stored)
-        self.held.discard(name)
-        self.report.answered += 1
-        if not said.ended:
-            self.report.endless.append(name)
-        self._told(1)
+        self.samples.answer({name: stored})
 
     def _asked(self, name: str, prompt: str, found: Mapping[str, Any]) -> Asked | Refusal:
         materials, runner = self.task.materials, self.runner
@@ -306,13 +255,6 @@ class _Job:
                 return Refusal(error.kind, error.message)
         shown = found.get("frame") or Shown(None, None)  # type: ignore[arg-type]
         return Asked(name, prompt, material, shown.frames, shown.seconds, found.get("audio"))
-
-    def _fail(self, name: str, why: Refusal) -> None:
-        with self.runner.store.writer() as writer:
-            writer.fail(self.view, name, why.kind, why.message)
-        self.report.failed.setdefault(why.kind, []).append(name)
-        self.held.discard(name)
-        self._told(1)
 
     def _prompt(self, name: str) -> str | Refusal:
         runner = self.runner
@@ -347,19 +289,6 @@ class _Job:
                     f"{runner.store.path} has no {path}: give the media of {task.dataset}"
                 )
 
-    def _check_prompts(self, names: Sequence[str]) -> None:
-        """Answers that are there have to be answers to the prompts of this run."""
-        other = []
-        for name, answer in answers.read(self.view, names).items():
-            prompt = self._prompt(name)
-            if isinstance(prompt, Refusal) or answers.digest(prompt) != answer.prompt:
-                other.append(name)
-        if other:
-            raise StaleView(
-                f"{self.view.path}: {len(other)} answers, such as that to {other[0]}, were given to "
-                "other subtitles. Give the same, or drop the view and answer anew"
-            )
-
     def _told(self, more: int) -> None:
         self.done += more
         if self.runner.tell and more:
@@ -368,6 +297,6 @@ class _Job:
 
     def _renew(self) -> None:
         """Keep what we hold, before the leases run out."""
-        if self.held and time.monotonic() - self.renewed > LEASE_SECONDS / 4:
-            self.runner.owner.claim(self.view, self.held, {"all"}, LEASE_SECONDS)
+        if time.monotonic() - self.renewed > LEASE_SECONDS / 4:
+            self.samples.renew()
             self.renewed = time.monotonic()

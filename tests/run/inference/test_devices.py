@@ -14,9 +14,9 @@ from answering import (
 )
 
 from merstore.fill.shards import Shard
+from merstore.run.answering import Samples
 from merstore.run.inference import Task, devices
 from merstore.run.inference.devices import telling
-from merstore.run.inference.job import Job
 from merstore.run.inference.report import Progress, Report, together
 from merstore.store.store import Store
 
@@ -53,11 +53,11 @@ class TestProgress:
 
 
 def test_reports_are_added_up() -> None:
-    one = Report("a", "c", "a/answer@c/m-1", 20, present=4, answered=6, elsewhere=7)
+    one = Report("a", "a/answer@c/m-1", 20, checkpoint="c", present=4, answered=6, elsewhere=7)
     one.failed, one.lacking = {"no_face": ["s3"]}, {"audio": ["s9", "s7"]}
     one.fetched, one.computed, one.cut = {"face": 6, "audio": 6}, {"face": 2}, ["s2"]
     one.seconds, one.generating, one.waiting, one.batch = 10.0, 8.0, 1.0, 8
-    other = Report("a", "c", "a/answer@c/m-1", 20, present=5, answered=5, elsewhere=6)
+    other = Report("a", "a/answer@c/m-1", 20, checkpoint="c", present=5, answered=5, elsewhere=6)
     other.failed = {"no_face": ["s1"], "decode_error": ["s4"]}
     other.lacking = {"audio": ["s7"]}
     other.fetched, other.computed, other.cut = {"face": 5}, {"audio": 1}, ["s0"]
@@ -65,7 +65,7 @@ def test_reports_are_added_up() -> None:
     found = together([one, other])
     assert vars(found) == vars(
         Report(
-            "a", "c", "a/answer@c/m-1", 20, present=4, answered=11,
+            "a", "a/answer@c/m-1", 20, checkpoint="c", present=4, answered=11,
             failed={"no_face": ["s1", "s3"], "decode_error": ["s4"]},
             lacking={"audio": ["s7", "s9"]},
             fetched={"face": 11, "audio": 6}, computed={"face": 2, "audio": 1},
@@ -83,13 +83,13 @@ def test_each_begins_with_its_own_samples_and_then_helps_the_others(
     names = names_of(11)
     store_features(store, names)
     claimed: list[list[str]] = []
-    whole = Job._claimed
+    whole = Samples.claim
 
-    def claim(self: Job, some: list[str], busy: list[str]) -> list[str]:
+    def claim(self: Samples, some: list[str], busy: list[str]) -> dict[str, str]:
         claimed.append(some)
         return whole(self, some, busy)
 
-    monkeypatch.setattr(Job, "_claimed", claim)
+    monkeypatch.setattr(Samples, "claim", claim)
     asked = runner(store, world, batch=2, part=Shard(1, 3))
     (report,) = asked.run([Task("toy", names, subtitles_of(names))])
     rest = [name for name in reversed(names) if name not in names[1::3]]
@@ -123,5 +123,8 @@ def test_what_is_computed_for_the_run_alone_is_there_for_all(
 
 
 def test_samples_that_nobody_here_accounts_for_were_done_elsewhere() -> None:
-    parts = [Report("a", "c", "v", 20, answered=6), Report("a", "c", "v", 20, answered=5)]
+    parts = [
+        Report("a", "v", 20, checkpoint="c", answered=6),
+        Report("a", "v", 20, checkpoint="c", answered=5),
+    ]
     assert together(parts).elsewhere == 9
