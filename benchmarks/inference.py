@@ -76,7 +76,8 @@ def _running(folder: Path) -> Iterator[Figure]:
 
     from merstore.extract.models import quiet
     from merstore.models.affectgpt import AffectGPT, Config, Settings, save
-    from merstore.run.inference import Report, Runner, Task, read_template
+    from merstore.run.inference import Report, Runner, read_template
+    from merstore.run.tasks import Task
 
     work = Path(tempfile.mkdtemp(dir=folder))
     names = [f"sample_{number:08d}" for number in range(STEP_SAMPLES)]

@@ -39,7 +39,7 @@ def run(folder: Path) -> Iterator[Figure]:
     try:
         import torch  # noqa: F401
 
-        from merstore.run import results
+        from merstore.run.training import results
     except ImportError as error:
         print(f"  left out: {error}")
         return
@@ -73,7 +73,7 @@ def _steps() -> Iterator[Figure]:
     import torch
 
     from merstore.models.baselines.blocks import ROLES
-    from merstore.run.trainer import Rows, Shape, Single, Stacked
+    from merstore.run.training.trainer import Rows, Shape, Single, Stacked
 
     threads, device = torch.get_num_threads(), torch.device("cpu")
     torch.set_num_threads(1)

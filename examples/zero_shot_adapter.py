@@ -34,8 +34,8 @@ def main() -> None:
 
     import merstore
     from merstore.demo.clips import make_clips
-    from merstore.run.inference import answers
-    from merstore.run.inference.tasks import Task
+    from merstore.run import answers
+    from merstore.run.tasks import Task
     from merstore.run.zeroshot.baselines import find
     from merstore.run.zeroshot.foreign import Foreign
     from merstore.run.zeroshot.running import Runner

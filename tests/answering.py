@@ -18,7 +18,8 @@ from merstore.demo.models import make_llm as make_llm
 from merstore.errors import DecodeError, EncoderError
 from merstore.extract.reading import Reading
 from merstore.models.affectgpt import Settings
-from merstore.run.inference import Report, Runner, Task, read_template
+from merstore.run.inference import Report, Runner, read_template
+from merstore.run.tasks import Task
 from merstore.store.store import Store
 
 SUBTITLES = {

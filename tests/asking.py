@@ -10,7 +10,7 @@ from typing import Any
 import merstore
 from merstore.extract.models import quiet
 from merstore.extract.reading import Refusal
-from merstore.run.inference.tasks import Task
+from merstore.run.tasks import Task
 from merstore.run.zeroshot.asked import Answerer, Asked, Said
 from merstore.run.zeroshot.baselines import Baseline, Sound
 from merstore.run.zeroshot.running import Runner

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from merstore.run.inference.fork import ForkRun
     from merstore.run.inference.report import Report, Tell
     from merstore.run.inference.runner import Runner
-    from merstore.run.inference.tasks import Task
     from merstore.run.inference.templates import Template
+    from merstore.run.tasks import Task
     from merstore.store.store import Store
 
 _SHOWN = 10  # samples named of each kind of trouble
@@ -283,7 +283,7 @@ def _ask(
     as_json: bool,
 ) -> int:
     from merstore.run.inference.single import ask
-    from merstore.run.inference.tasks import OF_LABELS
+    from merstore.run.tasks import OF_LABELS
 
     device = only_visible(asked["device"]) if asked["backend"] == "vllm" else asked["device"]
     if question in OF_LABELS:
@@ -329,7 +329,7 @@ def _run(
     from merstore.run.inference.devices import telling
     from merstore.run.inference.fork import datasets_of
     from merstore.run.inference.runner import stack_of
-    from merstore.run.inference.tasks import OF_LABELS, question_of
+    from merstore.run.tasks import OF_LABELS, question_of
 
     # A fork's configuration says the mode itself; else the checkpoint's, unless --mode or --template
     # is given.
@@ -443,7 +443,7 @@ def only_visible(device: str) -> str:
 
 def _task(store: "Store", key: str, asked: dict[str, Any], fork: "ForkRun | None") -> "Task":
     from merstore.extract.clips import Clips
-    from merstore.run.inference.tasks import task_of
+    from merstore.run.tasks import task_of
 
     listed = list(Clips.from_list(asked["listed"])) if asked["listed"] else None
     task = task_of(
@@ -472,7 +472,7 @@ def _export(
     asked: dict[str, Any],
     fork: "ForkRun | None",
 ) -> list[Path]:
-    from merstore.run.inference import answers
+    from merstore.run import answers
 
     if asked["output"] is None and fork is None:
         return []

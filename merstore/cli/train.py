@@ -10,8 +10,8 @@ from merstore.cli import console
 from merstore.cli.opening import open_store
 
 if TYPE_CHECKING:
-    from merstore.run import Problem, Run
-    from merstore.run.results import Results
+    from merstore.run.training import Problem, Run
+    from merstore.run.training.results import Results
     from merstore.store.store import Store
 
 ROLES = ("audio", "text", "video")
@@ -125,8 +125,8 @@ def train_(as_json: bool, **given: Any) -> None:
     given["model"] = _model(given.pop("name"), given["model"])
     _refuse(given)
     try:
-        from merstore.run import Options, train
-        from merstore.run.hyperparameters import draw, grid, lists
+        from merstore.run.training import Options, train
+        from merstore.run.training.hyperparameters import draw, grid, lists
     except ModuleNotFoundError as missing:
         told = f"{missing.name} is not installed: pip install 'merstore[torch]'"
         raise click.ClickException(told) from None
@@ -167,7 +167,7 @@ def train_(as_json: bool, **given: Any) -> None:
     results = _results(run, arguments, given, path)
     if given["html"] is not None:
         from merstore import pages
-        from merstore.run.comparison import html
+        from merstore.run.training.comparison import html
 
         pages.write(given["html"], html(results))
         console.note(f"written: {given['html']}")
@@ -216,9 +216,9 @@ def _device(gpu: int) -> str:
 
 def _problem(store: "Store", given: dict[str, Any]) -> "Problem":
     from merstore.models.baselines.blocks import ROLES as KEYS
-    from merstore.run import ranks
-    from merstore.run.inputs import load
-    from merstore.run.task import across, find_labels, task_of
+    from merstore.run.training import ranks
+    from merstore.run.training.inputs import load
+    from merstore.run.training.task import across, find_labels, task_of
 
     def task(dataset: str) -> Any:
         found = find_labels(store, dataset, given["labels_from"], given["labels"])
@@ -262,7 +262,7 @@ def _problem(store: "Store", given: dict[str, Any]) -> "Problem":
 def _keep(run: "Run", arguments: dict[str, Any], given: dict[str, Any]) -> str | None:
     if not given["keep"]:
         return None
-    from merstore.run import results
+    from merstore.run.training import results
 
     with open_store(given["store"], "a") as store:
         path = results.save(store, run, arguments, given["run"])
@@ -271,7 +271,7 @@ def _keep(run: "Run", arguments: dict[str, Any], given: dict[str, Any]) -> str |
 
 
 def _write(run: "Run", arguments: dict[str, Any], given: dict[str, Any]) -> None:
-    from merstore.run import released
+    from merstore.run.training import released
 
     written = []
     if not arguments["dataset"]:
@@ -290,7 +290,7 @@ def _results(
     run: "Run", arguments: dict[str, Any], given: dict[str, Any], path: str | None
 ) -> "list[Results]":
     """This run's, last; before it the dataset's earlier ones, with --compare."""
-    from merstore.run import results
+    from merstore.run.training import results
 
     found = []
     with open_store(given["store"]) as store:
@@ -301,7 +301,7 @@ def _results(
 
 
 def _print(run: "Run") -> None:
-    from merstore.run import results
+    from merstore.run.training import results
 
     tests = run.problem.tests
 

@@ -12,7 +12,7 @@ from merstore.cli.opening import force_option
 from merstore.fill.shards import Shard
 
 if TYPE_CHECKING:
-    from merstore.run.inference.tasks import Task
+    from merstore.run.tasks import Task
     from merstore.run.zeroshot.asked import Answerer
     from merstore.run.zeroshot.baselines import Baseline
     from merstore.run.zeroshot.running import Progress, Report
@@ -217,7 +217,7 @@ def _foreign(baseline: "Baseline", weights: str | None, asked: dict[str, Any]) -
 
 def _task(store: "Store", key: str, asked: dict[str, Any]) -> "Task":
     from merstore.extract.clips import Clips
-    from merstore.run.inference.tasks import task_of
+    from merstore.run.tasks import task_of
 
     task = task_of(
         store,
@@ -284,7 +284,7 @@ def _export(
     asked: dict[str, Any],
 ) -> list[Path]:
     """Files named as the published runners name theirs."""
-    from merstore.run.inference import answers
+    from merstore.run import answers
 
     files: list[Path] = []
     if asked["output"] is None:

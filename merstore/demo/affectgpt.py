@@ -28,7 +28,8 @@ from merstore.interop.affectgpt_config import MODES
 from merstore.store.store import Store
 
 if TYPE_CHECKING:
-    from merstore.run.inference import Progress, Report, Task
+    from merstore.run.inference import Progress, Report
+    from merstore.run.tasks import Task
 
 DATASET = "demo"
 TEMPLATES = ("full", "realtime", "hybrid")
@@ -190,7 +191,7 @@ def _once(path: Path, make: Callable[[Path], None]) -> None:
 
 
 def _task(world: World, store: Store) -> "Task":
-    from merstore.run.inference.tasks import task_of
+    from merstore.run.tasks import task_of
 
     return task_of(
         store,
@@ -233,7 +234,8 @@ def _recipes(world: World) -> Callable[[str, str], Any]:
 def _ask(world: World, store: Store, task: "Task", mode: str) -> Asked:
     """One question by each template."""
     from merstore.models.affectgpt import Settings
-    from merstore.run.inference import Runner, answers, read_template
+    from merstore.run import answers
+    from merstore.run.inference import Runner, read_template
 
     asked = Asked(mode)
     for name in TEMPLATES:

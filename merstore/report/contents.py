@@ -14,7 +14,7 @@ from merstore.store.store import Store
 from merstore.store.view import View
 
 if TYPE_CHECKING:
-    from merstore.run.results import Results
+    from merstore.run.training.results import Results
 
 DRAWN = 30  # views in the picture, the largest
 ANSWERS = 20  # of a run of inference, evenly spread
@@ -102,7 +102,7 @@ def contents_of(store: Store, views: Iterable[str] | None = None) -> Contents:
     for view in chosen:
         try:
             if view.spec.get("kind") == "training results":
-                from merstore.run import results
+                from merstore.run.training import results
 
                 found.trained.append(results.read(store, view.path))
             elif view.modality == _ANSWERED:
@@ -140,7 +140,7 @@ def _other(view: View) -> Kept:
 
 
 def _answering(view: View) -> Answering:
-    from merstore.run.inference import answers
+    from merstore.run import answers
 
     found = answers.read(view)
     each = list(found.values())
@@ -212,6 +212,6 @@ def _labelled(axes: Any, views: Sequence[Coverage]) -> None:
 def _curve(run: "Results") -> Any:
     if not run.rows:
         return ""
-    from merstore.run.comparison import curve
+    from merstore.run.training.comparison import curve
 
     return curve(run.best)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from merstore.errors import StaleView
 from merstore.extract.reading import Refusal
-from merstore.run.inference import answers
+from merstore.run import answers
 from merstore.store.leases import Owner, await_commit
 from merstore.store.view import View
 

@@ -26,8 +26,8 @@ from answering import (
 
 import merstore
 from merstore.cli import infer
+from merstore.run.answers import read
 from merstore.run.inference import Report
-from merstore.run.inference.answers import read
 from merstore.score.files import read_answers
 
 from .conftest import Merstore
@@ -165,7 +165,7 @@ def test_what_others_answered_meanwhile_is_written_too(store: Path, tmp_path: Pa
     path, checkpoint = "toy/answer@c/face-0", tmp_path / "run" / "c.pth"
     other = (
         "import sys, merstore\n"
-        "from merstore.run.inference.answers import Stored, put\n"
+        "from merstore.run.answers import Stored, put\n"
         "with merstore.open(sys.argv[1], 'a') as store, store.writer() as writer:\n"
         "    answer = Stored('yes', '00', 2, True, '', None, 0.1, 1)\n"
         "    put(writer, store[sys.argv[2]], 'b', answer)\n"

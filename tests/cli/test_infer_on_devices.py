@@ -24,7 +24,7 @@ from vllm_stand_in import stand_in
 import merstore
 from merstore.cli.infer import only_visible
 from merstore.errors import MerstoreError
-from merstore.run.inference.answers import read
+from merstore.run.answers import read
 
 from .conftest import Merstore
 

@@ -11,7 +11,7 @@ import unibench_sets
 from answering import VIEWS, drawn, make_checkpoint, make_llm
 
 import merstore
-from merstore.run.inference.answers import digest, read
+from merstore.run.answers import digest, read
 from merstore.run.prompts import prompt, question
 from merstore.score.files import read_answers
 

@@ -7,7 +7,7 @@ import pytest
 
 import merstore
 from merstore.corpora import open_corpus, store_labels
-from merstore.run import results
+from merstore.run.training import results
 
 from .conftest import Merstore
 

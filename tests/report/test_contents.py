@@ -15,7 +15,7 @@ from merstore.errors import UnknownView
 from merstore.machine import describe
 from merstore.profile import Profile, declared, keep
 from merstore.report.contents import contents_of, html
-from merstore.run.inference.answers import Stored, put
+from merstore.run.answers import Stored, put
 from merstore.store.quality import pack, quality_view
 
 FRAMES, SOUND = "mer2023/frame@E/uniform_8frms", "mer2023/audio@E/FRA"

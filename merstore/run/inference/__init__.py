@@ -1,7 +1,8 @@
 """Inference: answers of AffectGPT about whole datasets, with features from the store.
 
 ```python
-from merstore.run.inference import Runner, Task, read_template
+from merstore.run.inference import Runner, read_template
+from merstore.run.tasks import Task
 runner = Runner(store, ["checkpoint_000030_loss_0.602.pth"], "Qwen2.5-7B-Instruct", read_template("full"))
 (report,) = runner.run([Task("mer2023", names, subtitles)])
 ```
@@ -14,16 +15,14 @@ if TYPE_CHECKING:
     from merstore.run.inference.report import Progress, Report
     from merstore.run.inference.runner import Runner
     from merstore.run.inference.single import ask
-    from merstore.run.inference.tasks import Task
     from merstore.run.inference.templates import Template, read_template
 
-__all__ = ["Progress", "Report", "Runner", "Task", "Template", "ask", "read_template"]
+__all__ = ["Progress", "Report", "Runner", "Template", "ask", "read_template"]
 
 _MODULES = {
     "Progress": "report",
     "Report": "report",
     "Runner": "runner",
-    "Task": "tasks",
     "Template": "templates",
     "ask": "single",
     "read_template": "templates",

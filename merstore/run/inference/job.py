@@ -12,12 +12,11 @@ from merstore.errors import DecodeError, MerstoreError
 from merstore.extract.reading import Refusal
 from merstore.models.affectgpt import Checkpoint, Generator, Request
 from merstore.models.affectgpt.generation import Answer
-from merstore.run import prompts
+from merstore.run import answers, prompts
 from merstore.run.answering import Samples
-from merstore.run.inference import answers
 from merstore.run.inference.report import Report
 from merstore.run.inference.sources import Fetched, Sources
-from merstore.run.inference.tasks import NOT_SAID, Task
+from merstore.run.tasks import NOT_SAID, Task
 
 if TYPE_CHECKING:
     from merstore.run.inference.runner import Runner, Stack

@@ -7,7 +7,7 @@ from typing import Any
 
 from merstore import pages
 from merstore.fill.report import Group
-from merstore.run.inference import answers
+from merstore.run import answers
 from merstore.run.inference.report import Report
 from merstore.store.store import Store
 

@@ -27,14 +27,13 @@ from merstore.models.affectgpt import read as read_checkpoint
 from merstore.models.affectgpt.model import check_device
 from merstore.models.affectgpt.vllm_generation import Engine, VllmGenerator, embeddings_of
 from merstore.models.vllm import vllm
-from merstore.run import prompts
-from merstore.run.inference import answers
+from merstore.run import answers, prompts
 from merstore.run.inference.checking import check
 from merstore.run.inference.job import Job
 from merstore.run.inference.report import Progress, Report, Tell
 from merstore.run.inference.sources import Sources
-from merstore.run.inference.tasks import Task
 from merstore.run.inference.templates import Template
+from merstore.run.tasks import Task
 from merstore.store.leases import Owner
 from merstore.store.store import Store, open_store
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from merstore.errors import MerstoreError
 from merstore.extract.material import Material
 from merstore.models.affectgpt import Settings
-from merstore.run.inference import answers
-from merstore.run.inference.answers import Stored
+from merstore.run import answers
+from merstore.run.answers import Stored
 from merstore.run.inference.runner import Runner
 from merstore.run.inference.sources import recipes_of
-from merstore.run.inference.tasks import Task
 from merstore.run.inference.templates import Template, read_template
+from merstore.run.tasks import Task
 from merstore.store.store import open_store
 
 _NAME, _DATASET = "clip", "single"

@@ -9,7 +9,7 @@ import numpy as np
 
 from merstore.corpora import pickled
 from merstore.errors import MerstoreError, UnknownView
-from merstore.run.inference import answers
+from merstore.run import answers
 from merstore.run.labels.cache import read_texts
 from merstore.run.labels.prompts import MERGE, OPENSET, SENTIMENT
 from merstore.run.text_files import put, table

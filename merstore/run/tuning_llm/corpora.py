@@ -9,7 +9,7 @@ from merstore.corpora import Labels, Transcripts, find, open_corpus, read_labels
 from merstore.corpora.unibench import TEST_SPLITS
 from merstore.errors import InvalidKey, MerstoreError
 from merstore.extract.mer_factory import Nonverbal
-from merstore.run.task import LABELS_OF
+from merstore.run.training.task import LABELS_OF
 from merstore.store.legacy import dataset_key
 from merstore.store.store import Store
 

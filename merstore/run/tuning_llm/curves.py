@@ -44,8 +44,8 @@ def write(path: Path, run: "Run", material: "Material") -> None:
         ),
     ]
     page = render(
-        "merstore.run",
-        "affectgpt_training.html",
+        "merstore.run.tuning_llm",
+        "curves.html",
         folder=run.folder,
         done=len(run.losses),
         total=options.epochs * options.steps,

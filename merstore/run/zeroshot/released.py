@@ -9,8 +9,8 @@ from typing import Any
 
 from merstore.errors import InvalidKey, MerstoreError
 from merstore.extract.reading import Refusal
-from merstore.run.inference import answers
-from merstore.run.inference.answers import Stored
+from merstore.run import answers
+from merstore.run.answers import Stored
 from merstore.run.labels.files import read_source
 from merstore.run.zeroshot.baselines import find
 from merstore.store.keys import sample_key

@@ -2,7 +2,7 @@
 at work, and each answer is committed as it comes.
 
 A view ``DATASET/answer@<model>/<subtitle or nosubtitle>-<key>`` holds them, as those of
-`merstore.run.inference.answers`; its spec tells of model, media, prompt and settings.
+`merstore.run.answers`; its spec tells of model, media, prompt and settings.
 """
 
 import time
@@ -19,10 +19,10 @@ from merstore.extract.processes import Readers
 from merstore.extract.reading import Refusal
 from merstore.fill.filler import READ_SECONDS, default_jobs
 from merstore.fill.plan import path_of
+from merstore.run import answers
 from merstore.run.answering import LEASE_SECONDS, Counts, Samples
-from merstore.run.inference import answers
-from merstore.run.inference.tasks import NOT_SAID, Task
 from merstore.run.labels.backend import NO_ANSWER, SAID_NOTHING
+from merstore.run.tasks import NOT_SAID, Task
 from merstore.run.zeroshot import prompts
 from merstore.run.zeroshot.asked import Answerer, Asked, Said
 from merstore.run.zeroshot.baselines import Baseline

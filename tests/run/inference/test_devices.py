@@ -15,9 +15,10 @@ from answering import (
 
 from merstore.fill.shards import Shard
 from merstore.run.answering import Samples
-from merstore.run.inference import Task, devices
+from merstore.run.inference import devices
 from merstore.run.inference.devices import telling
 from merstore.run.inference.report import Progress, Report, together
+from merstore.run.tasks import Task
 from merstore.store.store import Store
 
 

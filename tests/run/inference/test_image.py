@@ -12,9 +12,10 @@ from answering import SHORT, World, make_encoders, make_media
 from merstore.extract.rules import seed_of
 from merstore.extract.sampling import drawn
 from merstore.fill import Filler, declare
-from merstore.run.inference import Runner, answers, read_template
+from merstore.run import answers
+from merstore.run.inference import Runner, read_template
 from merstore.run.inference.sources import recipes_of
-from merstore.run.inference.tasks import task_of
+from merstore.run.tasks import task_of
 from merstore.store.store import Store
 
 VIEW = "toy/frame@CLIP_VIT_LARGE/random_1frms"

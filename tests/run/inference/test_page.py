@@ -9,8 +9,8 @@ from html_page import Page
 pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
 
-from merstore.run.inference import Task
 from merstore.run.inference.page import write_page
+from merstore.run.tasks import Task
 from merstore.store.store import Store
 
 NAMES = names_of(6)

@@ -26,8 +26,9 @@ from answering import (
 )
 
 import merstore
-from merstore.run.inference import Progress, Report, Task
-from merstore.run.inference.answers import Stored, put, read
+from merstore.run.answers import Stored, put, read
+from merstore.run.inference import Progress, Report
+from merstore.run.tasks import Task
 
 COUNT = 40
 NAMES = names_of(COUNT)

@@ -29,9 +29,10 @@ from merstore.errors import MerstoreError, StaleView, UnknownView
 from merstore.extract.mer_factory import Nonverbal
 from merstore.extract.reading import Refusal
 from merstore.models.affectgpt import AffectGPT, Settings
-from merstore.run.inference import Report, Task
-from merstore.run.inference.answers import Stored, digest, read, seed_of
+from merstore.run.answers import Stored, digest, read, seed_of
+from merstore.run.inference import Report
 from merstore.run.prompts import prompt, question
+from merstore.run.tasks import Task
 from merstore.store.store import Store
 
 NAMES = names_of(10)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from answering import World, runner
 
-from merstore.run.inference import Task
-from merstore.run.inference.answers import read
+from merstore.run.answers import read
 from merstore.run.inference.sources import Sources
 from merstore.run.inference.templates import Wanted
+from merstore.run.tasks import Task
 from merstore.store.store import Store
 
 VIEW = "frame@EVA_CLIP_G/uniform_8frms"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from merstore.errors import MerstoreError, UnknownView
-from merstore.run.inference import answers
+from merstore.run import answers
 from merstore.run.labels.files import check_output, read_source, write_answers
 from merstore.score.files import read_answers
 from merstore.store.store import Store

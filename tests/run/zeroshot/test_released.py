@@ -13,7 +13,7 @@ from score_tables import write_tables
 import merstore
 from merstore.cli.main import run
 from merstore.errors import InvalidKey, MerstoreError
-from merstore.run.inference import answers
+from merstore.run import answers
 from merstore.run.labels.files import read_source
 from merstore.run.zeroshot.released import Imported, import_released
 from merstore.score.files import read_answers

@@ -21,8 +21,8 @@ from merstore.demo.clips import NO_VIDEO, TRUNCATED, make_clips
 from merstore.errors import EncoderError, MerstoreError, StaleView
 from merstore.extract.material import Material
 from merstore.extract.reading import Refusal, read
-from merstore.run.inference import answers
-from merstore.run.inference.tasks import Task
+from merstore.run import answers
+from merstore.run.tasks import Task
 from merstore.run.zeroshot import prompts
 from merstore.run.zeroshot.asked import Asked, Said
 from merstore.run.zeroshot.media import Listening, Looking

@@ -21,7 +21,7 @@ from merstore.errors import DecodeError, EncoderError
 from merstore.extract.material import Material
 from merstore.extract.models import ModelFolder
 from merstore.run.decoding import Decoding
-from merstore.run.inference.tasks import task_of
+from merstore.run.tasks import task_of
 from merstore.run.zeroshot.asked import Asked
 from merstore.run.zeroshot.families import Family
 from merstore.run.zeroshot.native import Native, baseline_of, families

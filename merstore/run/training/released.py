@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from merstore.errors import MerstoreError
-from merstore.run.baseline import Run, Trial
+from merstore.run.training.baseline import Run, Trial
 
 MODALITY_COUNT = {0: "others", 1: "unimodal", 2: "bimodal", 3: "trimodal"}
 _SCORES = re.compile(r"(f1|acc|val):(-?[0-9.]+(?:e-?\d+)?|nan)(?=_|\.npz)")

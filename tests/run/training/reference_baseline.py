@@ -1,7 +1,7 @@
 """Training as MERTools does it, in a straight line: plain PyTorch, a DataLoader, scikit-learn.
 
 Written from the facts (notes on MERTools 3.4, 4.2, 4.7, 4.8), with nothing of merstore's. Seeds are
-taken as `merstore.run.baseline` documents them.
+taken as `merstore.run.training.baseline` documents them.
 """
 
 import hashlib

@@ -10,7 +10,7 @@ from answering import names_of, store_features, write_samples
 from merstore.corpora import open_corpus, store_labels
 from merstore.errors import InvalidKey, MerstoreError
 from merstore.extract.reading import Refusal
-from merstore.run.inference.tasks import question_of, task_of
+from merstore.run.tasks import question_of, task_of
 from merstore.store.store import Store
 
 

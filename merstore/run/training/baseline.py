@@ -6,7 +6,7 @@ of epochs; the best epoch is the first with the highest metric on the held-out s
 scores are the plain mean over the folds; of a test split, the folds' logits at their best epochs are
 averaged for each sample and scored once.
 
-Trials that may be trained as one are (`merstore.run.trainer.Stacked`); others run in processes beside
+Trials that may be trained as one are (`merstore.run.training.trainer.Stacked`); others run in processes beside
 each other. Either way a trial's numbers are those that it has alone.
 
 Seeds, all from ``seed``: folds by ``random.Random(seed)``; the order of samples and the dropout of
@@ -27,9 +27,18 @@ import torch
 from merstore.errors import InvalidKey, MerstoreError
 from merstore.models.baselines import MODELS
 from merstore.models.baselines.blocks import parameters_of
-from merstore.run.folds import Fold
-from merstore.run.inputs import Problem
-from merstore.run.trainer import Hyper, Rows, Shape, Single, Stacked, Trainer, stack_key, stackable
+from merstore.run.training.folds import Fold
+from merstore.run.training.inputs import Problem
+from merstore.run.training.trainer import (
+    Hyper,
+    Rows,
+    Shape,
+    Single,
+    Stacked,
+    Trainer,
+    stack_key,
+    stackable,
+)
 from merstore.score.classification import Score, score
 
 STACK_BYTES = {"cpu": 2 << 30, "cuda": 16 << 30}  # of models that are trained as one

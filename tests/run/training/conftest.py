@@ -3,8 +3,8 @@
 import pytest
 
 from merstore.models.baselines.blocks import ROLES
-from merstore.run import Problem, load
-from merstore.run.task import find_labels, task_of
+from merstore.run.training import Problem, load
+from merstore.run.training.task import find_labels, task_of
 from merstore.store.store import Store
 
 from .made import FOLDERS, corpus

@@ -10,8 +10,18 @@ from html_page import Page
 
 from merstore.errors import InvalidKey, MerstoreError, SpecMismatch, UnknownView
 from merstore.models.baselines.blocks import ROLES
-from merstore.run import Options, Problem, Run, comparison, load, ranks, released, results, train
-from merstore.run.task import across, find_labels, task_of
+from merstore.run.training import (
+    Options,
+    Problem,
+    Run,
+    comparison,
+    load,
+    ranks,
+    released,
+    results,
+    train,
+)
+from merstore.run.training.task import across, find_labels, task_of
 from merstore.store.store import Store
 
 from .made import CLASSES, FOLDERS, PATHS, corpus

@@ -8,10 +8,10 @@ import torch
 
 from merstore.errors import InvalidTensor, MerstoreError, MissingEntry
 from merstore.interop.mertools import map_to_length, snr_folder
-from merstore.run import folds as folding
-from merstore.run.folds import Fold
-from merstore.run.task import Samples, Task
-from merstore.run.trainer import Rows
+from merstore.run.training import folds as folding
+from merstore.run.training.folds import Fold
+from merstore.run.training.task import Samples, Task
+from merstore.run.training.trainer import Rows
 from merstore.store.legacy import folder_name
 from merstore.store.store import Store
 from merstore.store.view import View

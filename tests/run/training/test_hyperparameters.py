@@ -6,7 +6,7 @@ import pytest
 
 from merstore.errors import InvalidKey, MerstoreError
 from merstore.models.baselines import MODELS
-from merstore.run.hyperparameters import LISTS, draw, grid, lists
+from merstore.run.training.hyperparameters import LISTS, draw, grid, lists
 
 
 def test_every_model_has_its_lists() -> None:

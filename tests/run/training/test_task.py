@@ -7,7 +7,7 @@ import pytest
 
 from merstore.corpora.table import Field
 from merstore.errors import InvalidKey, MerstoreError, UnknownView
-from merstore.run.task import Task, across, find_labels, task_of
+from merstore.run.training.task import Task, across, find_labels, task_of
 from merstore.store.store import Store
 
 from .made import corpus, labels_view

@@ -7,7 +7,7 @@ Every list goes from worst to best; names are the bases of feature folders (``ma
 from collections.abc import Mapping, Sequence
 
 from merstore.errors import InvalidKey, MerstoreError, UnknownView
-from merstore.run import results
+from merstore.run.training import results
 from merstore.store.legacy import MERTOOLS_BASES
 from merstore.store.store import Store
 

@@ -9,10 +9,10 @@ import torch
 from merstore.errors import InvalidKey, MerstoreError
 from merstore.models.baselines import MODELS
 from merstore.models.baselines.blocks import ROLES
-from merstore.run import Options, Problem, load, train
-from merstore.run.baseline import Run, derive
-from merstore.run.hyperparameters import draw, lists
-from merstore.run.task import find_labels, task_of
+from merstore.run.training import Options, Problem, load, train
+from merstore.run.training.baseline import Run, derive
+from merstore.run.training.hyperparameters import draw, lists
+from merstore.run.training.task import find_labels, task_of
 from merstore.store.store import Store
 
 from . import reference_baseline as reference

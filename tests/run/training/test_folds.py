@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merstore.errors import MerstoreError
-from merstore.run.folds import check, fixed_split, random_folds, session_folds
+from merstore.run.training.folds import check, fixed_split, random_folds, session_folds
 
 from . import reference_baseline as reference
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merstore.errors import CorruptEntry, MerstoreError
-from merstore.run.inference.answers import Stored, export, file_name, put, read, seed_of
+from merstore.run.answers import Stored, export, file_name, put, read, seed_of
 from merstore.score.files import read_answers
 from merstore.store.store import Store
 

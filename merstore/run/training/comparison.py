@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from merstore.pages import BLUE, GREEN, GREY, ORANGE, RED, SHADES, picture, plain, render
-from merstore.run.results import Results, Row
+from merstore.run.training.results import Results, Row
 
 SHOWN = 20  # trials in the table of a run
 
@@ -14,7 +14,7 @@ SHOWN = 20  # trials in the table of a run
 def html(runs: Sequence[Results]) -> str:
     """Raises MerstoreError where jinja2 or matplotlib are not installed."""
     return render(
-        "merstore.run",
+        "merstore.run.training",
         "comparison.html",
         runs=[
             {

@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from merstore.errors import CorruptEntry, InvalidKey, UnknownView
-from merstore.run.baseline import Run, Trial, derive
-from merstore.run.inputs import Problem
+from merstore.run.training.baseline import Run, Trial, derive
+from merstore.run.training.inputs import Problem
 from merstore.score.classification import Score, accuracy, weighted_f1
 from merstore.store.keys import parse_view
 from merstore.store.store import Store
