@@ -405,10 +405,17 @@ def test_a_store_that_is_open_may_be_given(place: Place) -> None:
 # --- processes -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("start", ["fork", "spawn", "forkserver"])
-def test_child_processes_see_the_switch(place: Place, start: str) -> None:
-    # one that another test started has the environment of then
+@pytest.fixture
+def own_forkserver() -> Iterator[None]:
+    """It keeps the environment that it was started in: none of before, and none for those after."""
     multiprocessing.forkserver._forkserver._stop()  # type: ignore[attr-defined]
+    yield
+    multiprocessing.forkserver._forkserver._stop()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn", "forkserver"])
+@pytest.mark.usefixtures("own_forkserver")
+def test_child_processes_see_the_switch(place: Place, start: str) -> None:
     with routed(place.store):
         np.save(place.file("before"), np.ones(4, "f4"))  # a fork must not commit it twice
         with multiprocessing.get_context(start).Pool(2) as pool:  # which is ended, not asked to end
@@ -419,8 +426,9 @@ def test_child_processes_see_the_switch(place: Place, start: str) -> None:
     assert "before" in place.saved(MANET)
 
 
-def test_a_program_that_is_started_sees_the_switch(place: Place) -> None:
-    code = f"import numpy as np; print(np.load({place.file('c')!r})[0])"
+@pytest.mark.parametrize("first", ["numpy", "merstore", "merstore.load"])
+def test_a_program_that_is_started_sees_the_switch(place: Place, first: str) -> None:
+    code = f"import {first}; import numpy as np; print(np.load({place.file('c')!r})[0])"
     with routed(place.store):
         out = subprocess.run(
             [sys.executable, "-c", code], check=True, capture_output=True, text=True

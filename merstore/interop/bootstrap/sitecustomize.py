@@ -12,15 +12,19 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 class _AfterNumpy:
-    """Waits for the import of NumPy."""
+    """Waits for the import of NumPy, or of merstore: that imports NumPy when it is half there itself,
+    and must be whole first.
+    """
 
     @classmethod
     def find_spec(cls, name, path=None, target=None):  # type: ignore[no-untyped-def]
-        if name != "numpy":
+        if name not in ("numpy", "merstore"):
             return None
         sys.meta_path.remove(cls)
-        spec = PathFinder.find_spec(name, path, target)
+        found = (finder.find_spec(name, path, target) for finder in sys.meta_path)
+        spec = next(filter(None, found), None)
         if spec is None or spec.loader is None:
+            sys.meta_path.insert(0, cls)
             return spec
         execute = spec.loader.exec_module
 
