@@ -17,6 +17,7 @@ from merstore.cli.opening import force_option
 from merstore.errors import MerstoreError
 from merstore.fill import devices
 from merstore.fill.shards import Shard
+from merstore.run.text_files import FORMATS
 
 if TYPE_CHECKING:
     from merstore.interop.affectgpt_config import Outcome
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from merstore.store.store import Store
 
 _SHOWN = 10  # samples named of each kind of trouble
-_FORMATS = ("npz", "csv", "jsonl")
 _QUESTIONS = ("ovlabel", "description", "onehot_wo_candidates", "sentiment")
 
 _path = click.Path(path_type=Path)
@@ -70,6 +70,7 @@ _path = click.Path(path_type=Path)
     "views",
     metavar="MODALITY=VIEW",
     multiple=True,
+    callback=console.named,
     help="Another view than the template's, such as frame=frame@CLIP_VIT_LARGE/uniform_16frms.",
 )
 @click.option(
@@ -109,7 +110,11 @@ _path = click.Path(path_type=Path)
 @click.option("--split", help="Of the labels; all: every sample  [default: the test set's].")
 @click.option("--models", "encoders", type=_path, help="A folder with a folder for each encoder.")
 @click.option(
-    "--weights", multiple=True, metavar="ENCODER=WHERE", help="An encoder's folder or hub id."
+    "--weights",
+    metavar="ENCODER=WHERE",
+    multiple=True,
+    callback=console.named,
+    help="An encoder's folder or hub id.",
 )
 @click.option("--jobs", type=click.IntRange(min=0), help="Processes that read clips.")
 @click.option("--shard", metavar="I/N", help="Every N-th sample, from the I-th on (from 0).")
@@ -123,7 +128,7 @@ _path = click.Path(path_type=Path)
 @click.option(
     "--output", type=_path, help="Write answers below this folder, named as AffectGPT does."
 )
-@click.option("--format", "formats", type=click.Choice(_FORMATS), multiple=True, default=["npz"])
+@click.option("--format", "formats", type=click.Choice(FORMATS), multiple=True, default=["npz"])
 @click.option("--report", "page", type=_path, help="Write a page about the run to this file.")
 @click.option(
     "--video", "--video_path", type=_path, help="Answer about this clip, and nothing else."
@@ -236,13 +241,7 @@ def _template(asked: dict[str, Any], fork: "ForkRun | None") -> "Template":
         template = fork.template
     else:
         template = read_template(asked["template"] or "full")
-    views = {}
-    for given in asked["views"]:
-        modality, sign, view = given.partition("=")
-        if not sign:
-            raise click.BadParameter(f"{given!r}: write MODALITY=VIEW", param_hint="--feature")
-        views[modality] = view
-    return template.changed(views)
+    return template.changed(asked["views"])
 
 
 def _question(given: str | None) -> str:
@@ -261,16 +260,6 @@ def _settings(asked: dict[str, Any]) -> "Settings":
         temperature=asked["temperature"],
         top_p=asked["top_p"],
     )
-
-
-def _weights(asked: dict[str, Any]) -> dict[str, str]:
-    where = {}
-    for given in asked["weights"]:
-        name, sign, place = given.partition("=")
-        if not sign:
-            raise click.BadParameter(f"{given!r}: write ENCODER=WHERE", param_hint="--weights")
-        where[name] = place
-    return where
 
 
 def _ask(
@@ -301,7 +290,7 @@ def _ask(
             face=asked["faces"],
             analysis=asked["mer_factory"],
             models=asked["encoders"],
-            weights=_weights(asked),
+            weights=asked["weights"],
             backend=asked["backend"],
             device=device,
             settings=_settings(asked),
@@ -398,7 +387,7 @@ def _runner(
         template,
         mode=mode,
         question=question,
-        recipes=recipes_of(asked["encoders"], _weights(asked), device),
+        recipes=recipes_of(asked["encoders"], asked["weights"], device),
         settings=_settings(asked),
         seed=asked["seed"],
         backend=asked["backend"],

@@ -34,6 +34,7 @@ _path = click.Path(path_type=Path)
     "views",
     metavar="MODALITY=VIEW",
     multiple=True,
+    callback=console.named,
     help="Another view than the usual one, such as frame=frame@CLIP_VIT_LARGE/uniform_16frms.",
 )
 @click.option(
@@ -47,6 +48,7 @@ _path = click.Path(path_type=Path)
     "ratios",
     metavar="DATASET=NUMBER",
     multiple=True,
+    callback=console.named,
     help="How datasets are mixed.  [default: every sample as often as any other]",
 )
 @click.option(
@@ -120,7 +122,7 @@ def affectgpt_(as_json: bool, **asked: Any) -> None:
     from merstore.run.inference import read_template
 
     options = _options(asked)
-    views = read_template("full").changed(_pairs(asked["views"], "--feature"))
+    views = read_template("full").changed(asked["views"])
     with open_store(asked["store"]) as store:
         corpora = [
             corpus_of(store, name.strip(), root=asked["corpora"], nonverbal=asked["nonverbal"])
@@ -158,10 +160,7 @@ def _options(asked: dict[str, Any]) -> "Options":
     from merstore.run.tuning_llm import Options
     from merstore.store.legacy import dataset_key
 
-    ratios = {
-        dataset_key(name): _number(value)
-        for name, value in _pairs(asked["ratios"], "--ratio").items()
-    }
+    ratios = {dataset_key(name): _number(value) for name, value in asked["ratios"].items()}
     names = ("epochs", "steps", "batch_size", "accumulate", "lr", "weight_decay", "seed")
     return Options(
         min_lr=asked["lr"] if asked["min_lr"] is None else asked["min_lr"],
@@ -169,16 +168,6 @@ def _options(asked: dict[str, Any]) -> "Options":
         state_every=asked["state_every"],
         **{name: asked[name] for name in names},
     )
-
-
-def _pairs(given: tuple[str, ...], option: str) -> dict[str, str]:
-    pairs = {}
-    for text in given:
-        name, sign, value = text.partition("=")
-        if not sign:
-            raise click.BadParameter(f"{text!r}: write NAME=VALUE", param_hint=option)
-        pairs[name] = value
-    return pairs
 
 
 def _number(text: str) -> float:

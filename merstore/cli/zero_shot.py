@@ -10,6 +10,7 @@ import click
 from merstore.cli import console
 from merstore.cli.opening import force_option
 from merstore.fill.shards import Shard
+from merstore.run.text_files import FORMATS
 
 if TYPE_CHECKING:
     from merstore.run.tasks import Task
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from merstore.store.store import Store
 
 _SHOWN = 10  # samples named of each kind of trouble
-_FORMATS = ("npz", "csv", "jsonl")
 
 _path = click.Path(path_type=Path)
 _store = click.option("--store", type=_path, required=True, help="Made if it is not there.")
@@ -94,11 +94,15 @@ def list_(as_json: bool) -> None:
 @click.option("--keep-media", is_flag=True, help="Put decoded frames and sound into the store.")
 @click.option("--jobs", type=click.IntRange(min=0), help="Processes that read clips.")
 @click.option("--shard", metavar="I/N", help="Every N-th sample, from the I-th on (from 0).")
-@click.option("--retry-failed", is_flag=True, help="Ask again what failed before.")
-@click.option("--output", type=_path, help="Write answers below this folder.")
 @click.option(
-    "--format", "formats", multiple=True, help="npz, csv, jsonl, with commas  [default: npz]."
+    "--retry-failed",
+    "retry",
+    metavar="KIND",
+    multiple=True,
+    help="Try failures of this kind again, or of all kinds: all.",
 )
+@click.option("--output", type=_path, help="Write answers below this folder.")
+@click.option("--format", "formats", type=click.Choice(FORMATS), multiple=True, default=["npz"])
 @force_option
 @console.as_json
 def run_(baseline: str, store: Path, dataset: str, force: bool, as_json: bool, **asked: Any) -> int:
@@ -113,7 +117,6 @@ def run_(baseline: str, store: Path, dataset: str, force: bool, as_json: bool, *
     import merstore
     from merstore.run.inference.fork import datasets_of
 
-    asked["formats"] = _formats(asked["formats"])
     chosen, answerer = _answerer(baseline, asked)
     try:
         with (
@@ -255,7 +258,7 @@ def _run(
         question=asked["prompt"],
         seed=asked["seed"],
         keep=asked["keep_media"],
-        retry={"all"} if asked["retry_failed"] else (),
+        retry=asked["retry"],
         jobs=asked["jobs"],
         tell=tell,
     )
@@ -264,16 +267,6 @@ def _run(
     except KeyboardInterrupt:
         console.note("what is answered is in the store; the same command goes on from there")
         raise
-
-
-def _formats(given: Sequence[str]) -> list[str]:
-    formats = [each.strip() for text in given or ("npz",) for each in text.split(",")]
-    for each in formats:
-        if each not in _FORMATS:
-            raise click.BadParameter(
-                f"{each!r}: choose of {', '.join(_FORMATS)}", param_hint="--format"
-            )
-    return list(dict.fromkeys(formats))
 
 
 def _export(

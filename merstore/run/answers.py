@@ -18,8 +18,8 @@ import xxhash
 
 from merstore.errors import CorruptEntry, MerstoreError
 from merstore.run.labels.cache import read_texts
+from merstore.run.text_files import FORMATS, table
 from merstore.run.text_files import put as put_file
-from merstore.run.text_files import table
 from merstore.store.legacy import dataset_key
 from merstore.store.spec import fingerprint
 from merstore.store.store import Store
@@ -27,7 +27,6 @@ from merstore.store.view import View
 from merstore.store.writer import Writer
 
 MODALITY = "answer"
-FORMATS = ("npz", "csv", "jsonl")
 _FOLDERS = {"iemocap": "iemocapfour"}  # of datasets that AffectGPT's runner calls otherwise
 PROMPTS = 1  # the version of our prompts' wording; raise it when a word of it changes
 

@@ -9,6 +9,9 @@ from pathlib import Path
 from merstore.atomic import replacing
 from merstore.errors import MerstoreError
 
+FORMATS = ("npz", "csv", "jsonl")
+"""The endings of files of answers."""
+
 
 def table(kind: str, column: str, texts: Mapping[str, str]) -> bytes:
     """A ``.csv`` or ``.jsonl`` of ``name`` and `column`."""

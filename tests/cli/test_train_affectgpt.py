@@ -187,7 +187,7 @@ def test_images_are_trained_on_as_other_features_are(
         ("--mode", "face_frame_audio", 1, "unknown mode 'face_frame_audio'"),
         ("--mode", "image", 2, "no view mercaptionplus/frame@CLIP_VIT_LARGE/random_1frms"),
         ("--device", "cuda:99", 1, "cuda:99 is not there"),
-        ("--feature", "face", 2, "write NAME=VALUE"),
+        ("--feature", "face", 2, "write MODALITY=VIEW"),
         ("--feature", "face=face@CLIP_VIT_LARGE/9frms", 2, "9frms"),
         ("--label-type", "mood", 1, "unknown label type 'mood'"),
         ("--ratio", "ovmerd=much", 2, "'much' is no number"),
