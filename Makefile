@@ -91,7 +91,7 @@ dist: $(DEPS) ## sdist and wheel, then the tests against the wheel in a fresh en
 	build/dist/venv/bin/python -m pip install -q -c constraints.txt "$$(ls dist/*.whl)[all]"
 	tar -xzf dist/*.tar.gz -C build/dist
 	rm -rf build/dist/merstore-*/merstore build/dist/merstore-*/csrc  # what is tested is the installed wheel
-	cd build/dist/merstore-* && MERSTORE_SHARED="$(abspath ../shared)" ../venv/bin/pytest -m "not slow" $(PYTEST_ARGS)
+	cd build/dist/merstore-* && MERSTORE_SHARED="$(abspath ../shared)" ../venv/bin/pytest -m "not slow" $(SPREAD) $(PYTEST_ARGS)
 
 clean: ## what was built, not the environment
 	rm -rf build dist demo merstore/_core*.so *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
