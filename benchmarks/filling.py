@@ -26,6 +26,7 @@ def run(folder: Path) -> Iterator[Figure]:
         from transformers import Dinov2Config, Dinov2Model
 
         from merstore.extract.demo_encoder import make_random_encoder
+        from merstore.extract.models import quiet
         from merstore.extract.registry import recipe
         from merstore.fill import Filler, declare, prewarm
         from merstore.load import FeatureDataset, FeatureLoader
@@ -38,7 +39,8 @@ def run(folder: Path) -> Iterator[Figure]:
     config = Dinov2Config(
         hidden_size=384, num_hidden_layers=12, num_attention_heads=6, patch_size=14
     )
-    Dinov2Model(config).save_pretrained(encoder)
+    with quiet():
+        Dinov2Model(config).save_pretrained(encoder)
     features: Any = recipe("frame@encoder/uniform_8frms", weights=encoder, device="cpu")
     names = [f"sample_{number:08d}" for number in range(CLIPS)]
     draw = np.random.default_rng(0)
