@@ -17,7 +17,7 @@ from merstore.cli.opening import force_option
 from merstore.errors import MerstoreError
 from merstore.fill import devices
 from merstore.fill.shards import Shard
-from merstore.run.text_files import FORMATS
+from merstore.run.texts import FORMATS
 
 if TYPE_CHECKING:
     from merstore.interop.affectgpt_config import Outcome

@@ -10,7 +10,7 @@ import click
 from merstore.cli import console
 from merstore.cli.opening import force_option
 from merstore.fill.shards import Shard
-from merstore.run.text_files import FORMATS
+from merstore.run.texts import FORMATS
 
 if TYPE_CHECKING:
     from merstore.run.tasks import Task

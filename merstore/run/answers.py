@@ -17,9 +17,8 @@ import numpy as np
 import xxhash
 
 from merstore.errors import CorruptEntry, MerstoreError
-from merstore.run.labels.cache import read_texts
-from merstore.run.text_files import FORMATS, table
-from merstore.run.text_files import put as put_file
+from merstore.run.texts import FORMATS, read_texts, table
+from merstore.run.texts import put as put_file
 from merstore.store.legacy import dataset_key
 from merstore.store.spec import fingerprint
 from merstore.store.store import Store

@@ -9,23 +9,21 @@ message without an answer has a failure record.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from merstore.errors import CorruptEntry
 from merstore.extract.reading import Refusal
 from merstore.run.labels.backend import NO_ANSWER, SAID_NOTHING, Backend
 from merstore.run.labels.prompts import clean
+from merstore.run.texts import read_texts
 from merstore.store.leases import Owner, await_commit
 from merstore.store.spec import fingerprint
 from merstore.store.store import Store
-from merstore.store.view import View
 
 DATASET = "texts"
 LEASE_SECONDS = 1800.0  # more than a batch may take; it ends with its process anyway
-_READ = 16384  # answers read at once
 
 Progress = Callable[[int, int], None]
 """Called with how many answers there are, of how many."""
@@ -139,26 +137,6 @@ class _Cache:
         except BaseException:
             owner.release(self.view, keys)
             raise
-
-
-def read_texts(view: View, names: Iterable[str]) -> list[str | None]:
-    """The entries of a view of texts (UTF-8, uint8 ``[T]``), None for what has none.
-
-    Raises CorruptEntry.
-    """
-    names = list(names)
-    found: list[str | None] = []
-    try:
-        for begin in range(0, len(names), _READ):
-            batch: Any = view.gather(names[begin : begin + _READ], on_miss="mask")
-            data, ends = batch.values.tobytes(), batch.offsets.tolist()
-            found += [
-                data[start:end].decode() if there else None
-                for start, end, there in zip(ends, ends[1:], batch.mask.tolist(), strict=False)
-            ]
-    except UnicodeDecodeError:
-        raise CorruptEntry(f"{view.path} holds bytes that are no text: write it again") from None
-    return found
 
 
 def _without_store(messages: Sequence[str], backend: Backend, task: str, tell: Progress) -> Asked:

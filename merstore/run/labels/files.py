@@ -10,9 +10,8 @@ import numpy as np
 from merstore.corpora import pickled
 from merstore.errors import MerstoreError, UnknownView
 from merstore.run import answers
-from merstore.run.labels.cache import read_texts
 from merstore.run.labels.prompts import MERGE, OPENSET, SENTIMENT
-from merstore.run.text_files import put, table
+from merstore.run.texts import put, read_texts, table
 from merstore.score.files import KINDS, read_answers
 from merstore.store.store import Store
 
