@@ -13,6 +13,7 @@ import click
 
 from merstore.cli import console
 from merstore.cli.again import again
+from merstore.cli.answered import SHOWN, print_answered
 from merstore.cli.opening import force_option
 from merstore.errors import MerstoreError
 from merstore.fill import devices
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from merstore.run.tasks import Task
     from merstore.store.store import Store
 
-_SHOWN = 10  # samples named of each kind of trouble
 _QUESTIONS = ("ovlabel", "description", "onehot_wo_candidates", "sentiment")
 
 _path = click.Path(path_type=Path)
@@ -193,7 +193,7 @@ def infer_(
             told["keys"] = [dataclasses.asdict(key) for key in fork.keys]
         console.json_out(told)
     else:
-        _print(store, reports, files)
+        print_answered(store, reports, files, "features", "nothing to compute it from", _also)
     return 1 if any(each.failed or each.lacking or each.known_failures for each in reports) else 0
 
 
@@ -488,39 +488,10 @@ def _print_keys(keys: Sequence["Outcome"]) -> None:
     click.echo()
 
 
-def _print(store: Path, reports: Sequence["Report"], files: Sequence[Path]) -> None:
-    for report in reports:
-        told = [f"{report.answered:,} answered"]
-        told += [f"{report.elsewhere:,} by others meanwhile"] if report.elsewhere else []
-        told += [f"{report.present:,} there already"] if report.present else []
-        told += [f"{report.known_failures:,} failed before"] if report.known_failures else []
-        told += [f"{report.failures:,} failed"] if report.failures else []
-        told += [f"{report.without:,} without features"] if report.without else []
-        click.echo(f"{report.view}: {', '.join(told)}")
-        computed = [f"{count:,} of {name}" for name, count in report.computed.items()]
-        if computed:
-            click.echo(f"  features computed: {', '.join(computed)}")
-        if report.answered:
-            rate = console.number(report.answered / report.seconds)
-            waited = report.waiting / report.seconds
-            click.echo(
-                f"  {console.duration(report.seconds)}, {rate} answers/s; waiting for features "
-                f"{waited:.1%}, batches of {report.batch}"
-            )
-        console.listing("  cut, too long for the prompt", report.cut, _SHOWN)
-        console.listing("  as long as an answer may be, and not ended", report.endless, _SHOWN)
-        for kind, names in sorted(report.failed.items()):
-            console.listing(f"  {kind}", names, _SHOWN)
-        for modality, names in sorted(report.lacking.items()):
-            console.listing(
-                f"  no {modality} in the store, and nothing to compute it from", names, _SHOWN
-            )
-    for path in files:
-        click.echo(f"written: {path}")
-    if any(path.suffix == ".npz" for path in files):
-        console.note(
-            "name2reason is a pickled dictionary, which is AffectGPT's format; --format csv or jsonl "
-            "has none"
-        )
-    if any(report.failed or report.known_failures for report in reports):
-        click.echo(f"merstore failures {store} lists all and why")
+def _also(report: "Report") -> None:
+    computed = [f"{count:,} of {name}" for name, count in report.computed.items()]
+    if computed:
+        click.echo(f"  features computed: {', '.join(computed)}")
+    if report.answered:
+        click.echo(f"  in batches of {report.batch}")
+    console.listing("  cut, too long for the prompt", report.cut, SHOWN)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from merstore.cli import console
+from merstore.cli.answered import SHOWN, print_answered
 from merstore.cli.opening import force_option
 from merstore.fill.shards import Shard
 from merstore.run.texts import FORMATS
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from merstore.run.zeroshot.running import Progress, Report
     from merstore.store.store import Store
 
-_SHOWN = 10  # samples named of each kind of trouble
 
 _path = click.Path(path_type=Path)
 _store = click.option("--store", type=_path, required=True, help="Made if it is not there.")
@@ -132,7 +132,7 @@ def run_(baseline: str, store: Path, dataset: str, force: bool, as_json: bool, *
         rows = [vars(each) for each in reports]
         console.json_out({"store": str(store), "answers": rows, "files": list(map(str, files))})
     else:
-        _print(store, reports, files)
+        print_answered(store, reports, files, "media", "no clips are given")
     return 1 if any(each.failed or each.lacking or each.known_failures for each in reports) else 0
 
 
@@ -162,7 +162,7 @@ def import_(
     click.echo(
         f"{found.view}: {found.stored:,} stored" + (f", {there:,} there already" if there else "")
     )
-    console.listing("without an answer", found.silent, _SHOWN)
+    console.listing("without an answer", found.silent, SHOWN)
 
 
 def _answerer(given: str, asked: dict[str, Any]) -> "tuple[Baseline, Answerer]":
@@ -294,38 +294,6 @@ def _export(
             answers.export(path, texts)
             files.append(path)
     return files
-
-
-def _print(store: Path, reports: "Sequence[Report]", files: Sequence[Path]) -> None:
-    for report in reports:
-        told = [f"{report.answered:,} answered"]
-        told += [f"{report.elsewhere:,} by others meanwhile"] if report.elsewhere else []
-        told += [f"{report.present:,} there already"] if report.present else []
-        told += [f"{report.known_failures:,} failed before"] if report.known_failures else []
-        told += [f"{report.failures:,} failed"] if report.failures else []
-        told += [f"{report.without:,} without media"] if report.without else []
-        click.echo(f"{report.view}: {', '.join(told)}")
-        if report.answered:
-            rate = console.number(report.answered / report.seconds)
-            waited = report.waiting / report.seconds
-            click.echo(
-                f"  {console.duration(report.seconds)}, {rate} answers/s; waiting for media "
-                f"{waited:.1%}"
-            )
-        console.listing("  as long as an answer may be, and not ended", report.endless, _SHOWN)
-        for kind, names in sorted(report.failed.items()):
-            console.listing(f"  {kind}", names, _SHOWN)
-        for modality, names in sorted(report.lacking.items()):
-            console.listing(f"  no {modality} in the store, and no clips are given", names, _SHOWN)
-    for path in files:
-        click.echo(f"written: {path}")
-    if any(path.suffix == ".npz" for path in files):
-        console.note(
-            "name2reason is a pickled dictionary, the format of the published scripts; --format csv "
-            "or jsonl has none"
-        )
-    if any(report.failed or report.known_failures for report in reports):
-        click.echo(f"merstore failures {store} lists all and why")
 
 
 def _sound(baseline: "Baseline") -> str:
