@@ -36,23 +36,29 @@ EAR = {
 }
 
 
-def tokenizer_with(special: Sequence[str], **attributes: str) -> Any:
-    """A byte-level tokenizer with `special` tokens behind those of chats."""
+def byte_level(special: Sequence[str]) -> Any:
+    """A tokenizer of bytes, with `special` tokens first."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
 
     made = Tokenizer(models.BPE())
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=400,
-        special_tokens=[*SPECIAL, *special],
+        special_tokens=list(special),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     made.train_from_iterator(SENTENCES, trainer)
+    return made
+
+
+def tokenizer_with(special: Sequence[str], **attributes: str) -> Any:
+    """A byte-level tokenizer with `special` tokens behind those of chats."""
+    from transformers import PreTrainedTokenizerFast
+
     return PreTrainedTokenizerFast(
-        tokenizer_object=made,
+        tokenizer_object=byte_level([*SPECIAL, *special]),
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         extra_special_tokens=dict(attributes) if attributes else list(special),

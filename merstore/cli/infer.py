@@ -14,7 +14,7 @@ import click
 from merstore.cli import console
 from merstore.cli.again import again
 from merstore.cli.answered import SHOWN, print_answered
-from merstore.cli.opening import force_option
+from merstore.cli.opening import force_option, retry_option, weights_option
 from merstore.errors import MerstoreError
 from merstore.fill import devices
 from merstore.fill.shards import Shard
@@ -109,22 +109,10 @@ _path = click.Path(path_type=Path)
 @click.option("--list", "listed", type=_path, help="Only the samples listed in this file.")
 @click.option("--split", help="Of the labels; all: every sample  [default: the test set's].")
 @click.option("--models", "encoders", type=_path, help="A folder with a folder for each encoder.")
-@click.option(
-    "--weights",
-    metavar="ENCODER=WHERE",
-    multiple=True,
-    callback=console.named,
-    help="An encoder's folder or hub id.",
-)
+@weights_option
 @click.option("--jobs", type=click.IntRange(min=0), help="Processes that read clips.")
 @click.option("--shard", metavar="I/N", help="Every N-th sample, from the I-th on (from 0).")
-@click.option(
-    "--retry-failed",
-    "retry",
-    metavar="KIND",
-    multiple=True,
-    help="Try failures of this kind again, or of all kinds: all.",
-)
+@retry_option
 @click.option(
     "--output", type=_path, help="Write answers below this folder, named as AffectGPT does."
 )

@@ -1,16 +1,31 @@
-"""The arguments that commands share, and how a store and a view are found from them."""
+"""The arguments and options that commands share, and how a store and a view are found from them."""
 
 from pathlib import Path
 from typing import Any
 
 import click
 
+from merstore.cli import console
 from merstore.store.store import Store
 from merstore.store.view import View
 
 store_argument = click.argument("store", type=click.Path(path_type=Path))
 view_argument = click.argument("view", required=False)
 force_option = click.option("--force", is_flag=True, help="Write even on a network filesystem.")
+weights_option = click.option(
+    "--weights",
+    metavar="ENCODER=WHERE",
+    multiple=True,
+    callback=console.named,
+    help="An encoder's folder or hub id.",
+)
+retry_option = click.option(
+    "--retry-failed",
+    "retry",
+    metavar="KIND",
+    multiple=True,
+    help="Try failures of this kind again, or of all kinds: all. May be repeated.",
+)
 
 
 def open_store(path: Path, mode: str = "r", **how: Any) -> Store:

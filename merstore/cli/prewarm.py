@@ -10,7 +10,7 @@ import click
 
 from merstore.cli import console
 from merstore.cli.again import again
-from merstore.cli.opening import force_option, store_argument
+from merstore.cli.opening import force_option, retry_option, store_argument, weights_option
 from merstore.extract.registry import PROFILES, recipe_written
 from merstore.fill import devices
 from merstore.fill import log as logs
@@ -48,13 +48,7 @@ _folder = click.Path(path_type=Path)
 )
 @click.option("--profile", type=click.Choice(PROFILES), default="clean", show_default=True)
 @click.option("--models", type=_folder, help="A folder with a folder for each encoder.")
-@click.option(
-    "--weights",
-    multiple=True,
-    callback=console.named,
-    metavar="ENCODER=WHERE",
-    help="An encoder's folder or hub id.",
-)
+@weights_option
 @click.option(
     "--corpus", is_flag=True, help="MEDIA is the root of the corpus that --dataset names."
 )
@@ -67,13 +61,7 @@ _folder = click.Path(path_type=Path)
 @click.option(
     "--device", default="auto", show_default=True, help="auto, cpu, cuda:1, cuda:0,cuda:1, all."
 )
-@click.option(
-    "--retry-failed",
-    "retry",
-    metavar="KIND",
-    multiple=True,
-    help="Try failures of this kind again, or of all kinds: all. May be repeated.",
-)
+@retry_option
 @click.option(
     "--jobs",
     type=click.IntRange(min=0),

@@ -9,7 +9,7 @@ import click
 
 from merstore.cli import console
 from merstore.cli.answered import SHOWN, print_answered
-from merstore.cli.opening import force_option
+from merstore.cli.opening import force_option, retry_option
 from merstore.fill.shards import Shard
 from merstore.run.texts import FORMATS
 
@@ -94,13 +94,7 @@ def list_(as_json: bool) -> None:
 @click.option("--keep-media", is_flag=True, help="Put decoded frames and sound into the store.")
 @click.option("--jobs", type=click.IntRange(min=0), help="Processes that read clips.")
 @click.option("--shard", metavar="I/N", help="Every N-th sample, from the I-th on (from 0).")
-@click.option(
-    "--retry-failed",
-    "retry",
-    metavar="KIND",
-    multiple=True,
-    help="Try failures of this kind again, or of all kinds: all.",
-)
+@retry_option
 @click.option("--output", type=_path, help="Write answers below this folder.")
 @click.option("--format", "formats", type=click.Choice(FORMATS), multiple=True, default=["npz"])
 @force_option

@@ -1,6 +1,6 @@
 """A dataset's samples while a model answers about them: claimed, answered, failed, and counted."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from merstore.errors import StaleView
@@ -49,7 +49,7 @@ class Counts:
 class Samples:
     """The samples of a view of answers that a run is to answer about.
 
-    prompt: a sample's, or why it cannot be asked about. differs: what may be the cause where answers
+    names: each once. prompt: a sample's, or why it cannot be asked about. differs: what may be the cause where answers
     that are there were given to other prompts. retry: failure kinds to try again. counts: kept up to
     date. told: called with how many more samples are settled. Several processes may work on one view:
     leases keep them apart.
@@ -62,7 +62,7 @@ class Samples:
     def __init__(
         self,
         view: View,
-        names: Iterable[str],
+        names: Sequence[str],
         prompt: Callable[[str], str | Refusal],
         differs: str,
         owner: Owner,
@@ -72,7 +72,7 @@ class Samples:
     ) -> None:
         self.view, self.owner, self.counts, self.told = view, owner, counts, told
         self.prompt = prompt
-        self.names = list(dict.fromkeys(names))
+        self.names = names
         self.held: set[str] = set()
         self._retry = set(retry)
         self.missing = view.missing(self.names, self._retry)

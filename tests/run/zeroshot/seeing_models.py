@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-SENTENCES = ["She is happy and proud of it.", "He looks sad, jealous, ashamed; the voice is low."]
+from asking import byte_level
+
 _COMMON = ["<pad>", "<s>", "</s>"]
 
 _TEXT = {
@@ -373,19 +374,10 @@ def save_tokenizer(
     """Write a byte-level tokenizer, which begins texts with ``<s>`` unless its special tokens are
     Qwen's; the numbers of its tokens. ``attributes``: those that it has names for.
     """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from tokenizers import processors
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=[*_COMMON, *special],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(SENTENCES, trainer)
+    tokenizer = byte_level([*_COMMON, *special])
     names = {}
     if "<|im_end|>" not in special:
         names = {"bos_token": "<s>"}
