@@ -15,6 +15,7 @@ from merstore.cli.score.scoring import (
     score_grouped,
     score_openset,
     score_unibench,
+    whose,
 )
 from merstore.score.answers import Missing
 
@@ -182,8 +183,7 @@ def merunibench_(
 
 
 def _tables(folder: Path, tables: Any) -> Mapping[str, str]:
-    whose = f"not OV-MER's: {', '.join(tables.changed)}" if tables.changed else "OV-MER's"
-    return {"tables": f"{folder}, {whose} (SHA-256 {tables.digest[:16]}…)"}
+    return {"tables": f"{folder}, {whose(tables)} (SHA-256 {tables.digest[:16]}…)"}
 
 
 def _write(out: Path, page: str) -> None:

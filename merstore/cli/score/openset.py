@@ -8,7 +8,7 @@ import click
 
 from merstore.cli import console
 from merstore.cli.score import options
-from merstore.cli.score.scoring import score_grouped, score_openset
+from merstore.cli.score.scoring import score_grouped, score_openset, whose
 from merstore.cli.score.telling import answer_facts, board_table, json_board, tell_coverage
 from merstore.score.answers import Missing
 from merstore.score.board import ranked
@@ -79,8 +79,7 @@ def _ov(
         if not metric.endswith("-L2")
     ]
     click.echo(f"samples scored: {', '.join(scored)}")
-    changed = f"not OV-MER's: {', '.join(wheels.changed)}" if wheels.changed else "OV-MER's"
-    click.echo(f"tables: {tables}, {changed} (sha256 {wheels.digest})")
+    click.echo(f"tables: {tables}, {whose(wheels)} (sha256 {wheels.digest})")
 
 
 @click.command("mer2024-ov", short_help="MER2024's score by groups of words")

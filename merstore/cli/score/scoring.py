@@ -96,6 +96,11 @@ def score_unibench(
     return score_results(files, labels, tables, missing)
 
 
+def whose(tables: WheelTables) -> str:
+    """Whether word tables are OV-MER's, or which of them are not."""
+    return f"not OV-MER's: {', '.join(tables.changed)}" if tables.changed else "OV-MER's"
+
+
 def note_descriptions(name: str, answers: Answers) -> None:
     if answers.described:
         console.note(
